@@ -1,0 +1,138 @@
+"""The encoder and the decoder of `autoencoder()`, two ordinary functional models."""
+
+import math
+from typing import Any
+
+import keras
+
+from keras_cae import _checks
+from keras_cae._convs import fresh
+from keras_cae.blocks import DecoderBlock, EncoderBlock
+from keras_cae.layers import MaxUnpooling, pairs
+
+
+def main(tensors: Any):
+    """Of several inputs or outputs the one that others go along with."""
+    if isinstance(tensors, dict):
+        return tensors["latent"]
+    return keras.tree.flatten(tensors)[0]
+
+
+def encoder(
+    input_shape: Any, blocks: list[EncoderBlock], latent: Any, unpooling: Any
+) -> keras.Model:
+    """The blocks in a row, then the bottleneck; with switches if they are wanted."""
+    x = image = keras.Input(input_shape, name="image")
+    switches = {}
+    for number, block in enumerate(blocks, 1):
+        x = block(x)
+        if isinstance(x, (tuple, list)):
+            x, switches[f"switches_{number}"] = x
+    x = _bottleneck(x, latent)
+    if switches and _wants_switches(unpooling):
+        x = {"latent": x, **switches}
+    return keras.Model(image, x, name="encoder")
+
+
+def _wants_switches(unpooling: Any) -> bool:
+    return unpooling == "partner" or isinstance(unpooling, MaxUnpooling)
+
+
+def _bottleneck(x, latent: Any):
+    if latent is None:
+        return x
+    if isinstance(latent, keras.layers.Layer):
+        return latent(x)
+    latent = _checks.positive_int("latent", latent)
+    if None in x.shape[1:]:
+        raise ValueError(
+            "`latent` as an int needs an `input_shape` without None. Received: "
+            f"latent={latent}, encoder maps of shape {x.shape}"
+        )
+    return keras.layers.Dense(latent, name="latent")(keras.layers.Flatten()(x))
+
+
+def decoder(
+    encoder: keras.Model,
+    blocks: list[EncoderBlock],
+    unpooling: Any,
+    output_activation: Any,
+) -> keras.Model:
+    """The inverse of each block in a row, then a convolution back to the image."""
+    given = encoder.output
+    given = given if isinstance(given, dict) else {"latent": given}
+    inputs = {
+        name: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for name, tensor in given.items()
+    }
+    x = _maps(inputs["latent"], main(blocks[-1].output).shape)
+    filters = [blocks[0].filters, *(block.filters for block in blocks)]
+    for number in range(len(blocks), 0, -1):
+        block = _mirrored(
+            blocks[number - 1],
+            filters[number - 1],
+            unpooling,
+            name=f"decoder_block_{len(blocks) + 1 - number}",
+        )
+        # The switches of the block before tell the grid even where sizes are unknown.
+        finer = None if block.output_size else inputs.get(f"switches_{number - 1}")
+        x = block(x, switches=inputs.get(f"switches_{number}"), like=finer)
+    x = _image(x, encoder.input, blocks[0], output_activation)
+    return keras.Model(
+        inputs if len(inputs) > 1 else inputs["latent"], x, name="decoder"
+    )
+
+
+def _maps(x, shape: Any):
+    """Maps of this shape from a dense latent; other latents are maps already."""
+    if len(x.shape) == len(shape):
+        return x
+    if len(x.shape) != 2 or None in shape[1:]:
+        raise ValueError(
+            "`latent` must give maps, or one vector for maps of known sizes. Received: "
+            f"a latent of shape {x.shape} for maps of shape {shape}"
+        )
+    x = keras.layers.Dense(math.prod(shape[1:]), name="expand")(x)
+    return keras.layers.Reshape(shape[1:])(x)
+
+
+def _mirrored(
+    block: EncoderBlock, filters: int, unpooling: Any, name: str
+) -> DecoderBlock:
+    """The decoder block that undoes an encoder block."""
+    shape = main(block.input).shape
+    grid = shape[2:] if block.data_format == "channels_first" else shape[1:-1]
+    pooling = block.pooling_layer
+    if pooling is None:
+        unpooling = None
+    elif unpooling == "partner":
+        unpooling = pairs.partner_of(pooling)
+    return DecoderBlock(
+        filters,
+        convs=block.convs,
+        kernel_size=block.kernel_size,
+        norm=fresh(block.norm),
+        activation=fresh(block.activation),
+        dropout=block.dropout,
+        residual=block.residual,
+        unpooling=fresh(unpooling),
+        size=1 if pooling is None else pairs.factor_of(pooling),
+        output_size=None if None in grid else grid,
+        data_format=block.data_format,
+        name=name,
+    )
+
+
+def _image(x, image, block: EncoderBlock, activation: Any):
+    """The channels of the image, in float32 so that a loss on them is exact."""
+    axis = 1 if block.data_format == "channels_first" else -1
+    x = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")(
+        image.shape[axis],
+        block.kernel_size,
+        padding="same",
+        data_format=block.data_format,
+        name="output_conv",
+    )(x)
+    return keras.layers.Activation(activation, dtype="float32", name="reconstruction")(
+        x
+    )
