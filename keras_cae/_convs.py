@@ -37,7 +37,7 @@ class ConvBlock(keras.layers.Layer):
         self.norm = norm
         if not (norm is None or isinstance(norm, keras.layers.Layer)):
             self.norm = _checks.choice("norm", norm, _NORMS)
-        self.activation = _activation(activation)
+        self.activation = activation_of("activation", activation)
         if not _checks.is_real(dropout) or not 0 <= dropout < 1:
             raise ValueError(
                 f"`dropout` must be a number in [0, 1). Received: dropout={dropout!r}"
@@ -199,14 +199,14 @@ def serialized(value: Any) -> Any:
     return value
 
 
-def _activation(value: Any) -> Any:
-    """A Keras activation or a layer."""
+def activation_of(name: str, value: Any) -> Any:
+    """`value` as a Keras activation; a layer as it is."""
     if isinstance(value, keras.layers.Layer):
         return value
     try:
         return keras.activations.get(value)
     except (ValueError, TypeError):
         raise ValueError(
-            "`activation` must be a Keras activation, its name, or a layer. "
-            f"Received: activation={value!r}"
+            f"`{name}` must be a Keras activation, its name, or a layer. "
+            f"Received: {name}={value!r}"
         ) from None

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_cae import _checks
-from keras_cae._convs import fresh
+from keras_cae._convs import activation_of, fresh
 from keras_cae.blocks import DecoderBlock, EncoderBlock
 from keras_cae.layers import MaxUnpooling, pairs
 
@@ -133,6 +133,9 @@ def _image(x, image, block: EncoderBlock, activation: Any):
         data_format=block.data_format,
         name="output_conv",
     )(x)
-    return keras.layers.Activation(activation, dtype="float32", name="reconstruction")(
-        x
+    end = keras.layers.Activation(
+        activation_of("output_activation", activation),
+        dtype="float32",
+        name="reconstruction",
     )
+    return end(x)

@@ -218,11 +218,6 @@ class DecoderBlock(ConvBlock):
     @property
     def layers(self) -> list[keras.layers.Layer]:
         """The parts in the order in which they run; the convolutions once built."""
-        return self._parts([self.unpooling_layer], [])
-
-    @property
-    def layers(self) -> list[keras.layers.Layer]:
-        """The parts in the order in which they run; the convolutions once built."""
         first = [] if self.unpooling_layer is None else [self.unpooling_layer]
         return [*first, *self._conv_parts()]
 

@@ -1,17 +1,15 @@
 """SavedModels with named endpoints, written whole or not at all."""
 
-import contextlib
 import inspect
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_cae._files import whole_folder
 
 _TOLERANCE = 1e-3
 
@@ -56,28 +54,9 @@ def export_saved_model(
             "`path` must not exist; pass another one, or overwrite=True. "
             f"Received: path={str(path)!r}"
         )
-    with _beside(path) as written:
-        _write(model, written)
-        _compare(model, written)
-        _move(written, path)
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A folder to write in, on the disk of `path`, gone when done or broken off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield folder / "model"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _move(written: Path, path: Path) -> None:
-    """Puts what was written in place; what stood there is away only then."""
-    if path.exists():
-        path.rename(written.with_name("replaced"))
-    written.rename(path)
+    with whole_folder(path) as folder:
+        _write(model, folder)
+        _compare(model, folder)
 
 
 def _write(model: keras.Model, folder: Path) -> None:
@@ -102,8 +81,7 @@ def _write(model: keras.Model, folder: Path) -> None:
 
     # The names of a function's arguments are those of the endpoint's inputs.
     decode.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name in names
+        [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
     )
     archive.add_endpoint("serve", reconstruct, image)
     archive.add_endpoint("encode", encode, image)

@@ -96,7 +96,7 @@ class Autoencoder(keras.Model):
 def _functional(name: str, model: Any) -> keras.Model:
     """A functional model of the same layers, whatever it was."""
     if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.input, model.output, name=model.name)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             f"`{name}` must be a functional or a built Sequential model. "
@@ -199,7 +199,7 @@ def autoencoder(
             unknown.
 
     Example:
-        >>> autoencoder((None, None, 3), filters=(8, 16), pooling="average").output_shape
+        >>> autoencoder((None, None, 3), pooling="average").output_shape
         (None, None, None, 3)
 
     Reference:
@@ -251,8 +251,9 @@ def _checked_shape(shape: Any, data_format: str) -> tuple[int | None, ...]:
     channels = 0 if data_format == "channels_first" else -1
     if not 2 <= len(entries) <= 4 or not sizes or entries[channels] is None:
         raise ValueError(
-            "`input_shape` must have one to three spatial axes, None where unknown, and "
-            f"the number of channels ({data_format}). Received: input_shape={shape!r}"
+            "`input_shape` must have one to three spatial axes, None where unknown, "
+            f"and the number of channels ({data_format}). "
+            f"Received: input_shape={shape!r}"
         )
     return entries
 

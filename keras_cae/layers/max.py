@@ -156,7 +156,7 @@ class MaxUnpooling(_windows.UnpoolingLayer):
             )
         if not _same_shape(x.shape, switches.shape):
             raise ValueError(
-                "`switches` must have the shape of the input, since each value has one. "
+                "`switches` must have the shape of the input, one for each value. "
                 f"Received: switches of shape {tuple(switches.shape)}, an input of "
                 f"shape {tuple(x.shape)}"
             )

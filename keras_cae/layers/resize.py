@@ -88,19 +88,17 @@ class Upsampling(keras.layers.Layer):
         self, input_shape: Any, like: Any = None
     ) -> tuple[Any, ...]:
         factors = self._factors(input_shape)
-        asked = _windows.grid_like(like, tuple(factors))
-        if asked is None:
-            asked = [
-                None if input_shape[axis] is None else input_shape[axis] * factor
-                for axis, factor in factors.items()
-            ]
+        asked = _windows.grid_like(like, tuple(factors)) or tuple(
+            None if input_shape[axis] is None else input_shape[axis] * factor
+            for axis, factor in factors.items()
+        )
         for (axis, factor), size in zip(factors.items(), asked, strict=True):
             cells = input_shape[axis]
             if None not in (cells, size) and size <= (cells - 1) * factor:
                 raise ValueError(
                     "`like` must not cut off whole cells of the input: each spatial "
                     f"axis needs more than (size - 1) * {factor} cells. Received: like "
-                    f"with grid {tuple(asked)}, an input of shape {tuple(input_shape)}"
+                    f"with grid {asked}, an input of shape {tuple(input_shape)}"
                 )
         return _windows.with_grid(input_shape, tuple(factors), asked)
 

@@ -1,0 +1,135 @@
+"""The command line: `python -m keras_cae train`, or `keras-cae train`."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_cae import _checks, data
+from keras_cae._files import whole_file
+from keras_cae.callbacks import PooledFeatureMaps
+from keras_cae.export import next_version
+from keras_cae.layers.pairs import POOLINGS, UNPOOLINGS
+from keras_cae.models import Autoencoder, autoencoder
+
+SAMPLES = 12
+ENLARGED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"keras-cae: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nkeras-cae: interrupted; nothing was exported.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keras-cae", description="Convolutional autoencoders on Keras 3."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train an autoencoder, look into it, export it",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    train.set_defaults(run=_train)
+    add = train.add_argument
+    add("--data", default="digits", help="digits, or a data set of TFDS")
+    add("--data-dir", help="folder of prepared TFDS data; None means TFDS' own")
+    add("--epochs", type=int, default=16, help="how often to see all images")
+    add("--filters", type=int, nargs="+", default=[32, 64], help="one a block")
+    add("--latent", type=int, default=16, help="numbers a latent; 0 keeps the maps")
+    add("--pooling", default="max", choices=sorted(POOLINGS))
+    add("--unpooling", default="nearest", choices=sorted({*UNPOOLINGS, "partner"}))
+    add("--batch-size", type=int, default=64, help="images a step")
+    add("--log-dir", help="for TensorBoard; None means runs/<data>/<version>")
+    add("--export", default="savedmodels", help="folder of <data>/<version>")
+    add("--seed", type=int, default=0, help="of weights, order and noise")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> None:
+    for name in ("epochs", "batch_size"):
+        _checks.positive_int(name, getattr(options, name))
+    name = re.sub(r"\W+", "_", options.data)
+    exports, runs = Path(options.export) / name, Path("runs") / name
+    version = max(next_version(exports), next_version(runs), key=_number).name
+    log_dir = Path(options.log_dir) if options.log_dir else runs / version
+
+    keras.utils.set_random_seed(options.seed)
+    settings = {
+        "batch_size": options.batch_size,
+        "shuffle_seed": options.seed,
+        "data_dir": options.data_dir,
+    }
+    train = data.load(options.data, "train", **settings)
+    test = data.load(options.data, "test", **settings)
+    model = _compiled(options, train)
+    model.summary()
+    callbacks = [
+        keras.callbacks.TensorBoard(log_dir, write_graph=False),
+        PooledFeatureMaps(log_dir, test),
+    ]
+    model.fit(train, validation_data=test, epochs=options.epochs, callbacks=callbacks)
+    error = model.evaluate(test, verbose=0)
+    picture = log_dir / "reconstructions.png"
+    _draw(model, test, picture)
+    path = exports / version
+    model.export(path)
+    print(f"\nTest error   {error:.5f} (mean squared error)")
+    print(f"Picture      {picture}")
+    print(f"SavedModel   {path}")
+    print(f"TensorBoard  tensorboard --logdir {log_dir} --samples_per_plugin images=0")
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name)
+
+
+def _compiled(options: argparse.Namespace, train: Any) -> Autoencoder:
+    """The model and its optimizer, whose learning rate falls to 0 on a cosine."""
+    model = autoencoder(
+        train.element_spec[0].shape[1:].as_list(),
+        filters=options.filters,
+        latent=options.latent or None,
+        pooling=options.pooling,
+        unpooling=options.unpooling,
+        norm="batch",
+        data_format="channels_last",
+    )
+    steps = options.epochs * int(train.cardinality())
+    schedule = keras.optimizers.schedules.CosineDecay(2e-3, steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse")
+    return model
+
+
+def _draw(model: Autoencoder, test: Any, path: Path) -> None:
+    """Inputs above their reconstructions, as a PNG."""
+    from PIL import Image
+
+    images = np.asarray(next(iter(test))[0])[:SAMPLES]
+    rows = np.stack([images, model.predict_on_batch(images)])
+    picture = np.concatenate(np.concatenate(rows, axis=1), axis=1)
+    picture = np.round(255 * np.clip(picture, 0, 1)).astype("uint8")
+    picture = np.kron(picture, np.ones((ENLARGED, ENLARGED, 1), "uint8"))
+    if picture.shape[-1] == 1:
+        picture = picture[..., 0]
+    with whole_file(path) as written:
+        Image.fromarray(picture).save(written, "PNG")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

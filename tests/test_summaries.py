@@ -1,0 +1,131 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from keras_cae.callbacks import summaries
+from keras_cae.callbacks.summaries import EventWriter, writable_folder
+
+
+def read(folder):
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    return events.Reload()
+
+
+def numbers(event):
+    return np.frombuffer(event.tensor_proto.tensor_content).reshape(-1, 3)
+
+
+def test_images_are_read_back(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 9), "uint8")
+    writer = EventWriter(tmp_path)
+    writer.image("layer/before", pixels, 3, "What it shows.")
+    writer.image("layer/before", 255 - pixels, 7)
+    writer.close()
+    events = read(tmp_path)
+    about = events.summary_metadata["layer/before"]
+    assert about.plugin_data.plugin_name == "images"
+    assert about.summary_description == "What it shows."
+    first, second = events.Tensors("layer/before")
+    assert (first.step, second.step) == (3, 7)
+    width, height, png = first.tensor_proto.string_val
+    assert (width, height) == (b"9", b"5")
+    np.testing.assert_array_equal(Image.open(io.BytesIO(png)), pixels)
+
+
+def test_histograms_are_read_back(tmp_path):
+    values = np.random.default_rng(0).normal(size=(4, 5, 6)).astype("float32")
+    writer = EventWriter(tmp_path)
+    writer.histogram("layer", values, 2)
+    writer.close()
+    events = read(tmp_path)
+    assert events.summary_metadata["layer"].plugin_data.plugin_name == "histograms"
+    (event,) = events.Tensors("layer")
+    left, right, counts = numbers(event).T
+    assert event.step == 2
+    assert left[0] == values.min()
+    assert right[-1] == values.max()
+    np.testing.assert_array_equal(left[1:], right[:-1])
+    for low, high, count in zip(left[:-1], right[:-1], counts[:-1], strict=True):
+        assert count == np.sum((values >= low) & (values < high))
+    assert counts.sum() == values.size
+
+
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [
+        ([1.0, np.nan, np.inf, -np.inf, 2.0], 2),
+        ([np.nan, np.nan], 0),
+        ([], 0),
+        ([5.0, 5.0, 5.0], 3),
+        ([3e38, -3e38], 2),
+        ([1.0, 1.0 + 1e-7], 2),
+    ],
+)
+def test_histograms_count_finite_values_only(tmp_path, values, counted):
+    writer = EventWriter(tmp_path)
+    writer.histogram("layer", np.array(values, "float32"), 0)
+    writer.close()
+    (event,) = read(tmp_path).Tensors("layer")
+    assert np.all(np.isfinite(numbers(event)))
+    assert numbers(event)[:, 2].sum() == counted
+
+
+def test_what_was_flushed_can_be_read_before_the_file_is_closed(tmp_path):
+    writer = EventWriter(tmp_path)
+    writer.histogram("layer", np.ones(3), 0)
+    writer.flush()
+    assert len(read(tmp_path).Tensors("layer")) == 1
+    writer.close()
+
+
+def test_each_writer_has_a_file_of_its_own(tmp_path):
+    for _ in range(20):
+        EventWriter(tmp_path).close()
+    assert len(list(tmp_path.glob("*tfevents*"))) == 20
+
+
+def test_folder_is_made_by_the_writer_alone(tmp_path):
+    folder = tmp_path / "runs" / "one"
+    assert writable_folder("log_dir", str(folder)) == folder
+    assert not folder.parent.exists()
+    EventWriter(folder).close()
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("value", [None, 3, "", True, b"runs", "gs://bucket/runs"])
+def test_what_is_no_local_path_is_refused(value):
+    with pytest.raises(
+        ValueError, match="`log_dir` must be the path of a local folder"
+    ):
+        writable_folder("log_dir", value)
+
+
+@pytest.mark.parametrize("below", ["", "below", "far/below"])
+def test_file_in_place_of_a_folder_is_refused(tmp_path, below):
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError, match=r"`log_dir` must be .*file"):
+        writable_folder("log_dir", file / below)
+
+
+def test_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(summaries.os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=r"`log_dir` .*cannot"):
+        writable_folder("log_dir", tmp_path / "runs")
+
+
+def test_importing_callbacks_loads_no_tensorboard_and_no_pillow():
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_cae.callbacks; "
+        "new = set(sys.modules) - before; "
+        "print([m for m in new if m.split('.')[0] in ('tensorboard', 'PIL')])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert out.stdout.splitlines()[-1] == "[]"
