@@ -8,8 +8,8 @@ except ImportError as error:
     raise ImportError(
         "keras_cae needs Keras and one of its backends: "
         'pip install "keras_cae[tensorflow]" (or "keras_cae[tensorflow-cpu]", '
-        f'"keras_cae[jax]"). {error}'
-    ) from error
+        f'"keras_cae[jax]", "keras_cae[torch]"). {error}'
+    ) from None
 
 from keras_cae import callbacks, data, export, layers
 from keras_cae.blocks import DecoderBlock, EncoderBlock

@@ -1,7 +1,9 @@
 """The command line: `python -m keras_cae train`, or `keras-cae train`."""
 
 import argparse
+import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +94,15 @@ def _train(options: argparse.Namespace) -> None:
     print(f"\nTest error   {error:.5f} (mean squared error)")
     print(f"Picture      {picture}")
     print(f"SavedModel   {path}")
-    print(f"TensorBoard  tensorboard --logdir {log_dir} --samples_per_plugin images=0")
+    print(f"TensorBoard  {_tensorboard()} --logdir {log_dir} --samples_per_plugin images=0")
+
+
+def _tensorboard() -> str:
+    """The command that starts TensorBoard, from here."""
+    beside = Path(sys.executable).with_name("tensorboard")
+    if shutil.which("tensorboard") or not beside.exists():
+        return "tensorboard"
+    return os.path.relpath(beside)
 
 
 def _number(folder: Path) -> int:
@@ -107,12 +117,13 @@ def _compiled(options: argparse.Namespace, train: Any) -> Autoencoder:
         latent=options.latent or None,
         pooling=options.pooling,
         unpooling=options.unpooling,
-        norm="batch",
+        # A short run: the averages that inference uses must follow quickly.
+        norm=keras.layers.BatchNormalization(momentum=0.9),
         data_format="channels_last",
     )
     steps = options.epochs * int(train.cardinality())
-    schedule = keras.optimizers.schedules.CosineDecay(2e-3, steps)
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse")
+    schedule = keras.optimizers.schedules.CosineDecay(4e-3, steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.3), "mse")
     return model
 
 

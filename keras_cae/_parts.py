@@ -66,11 +66,10 @@ def decoder(
         for name, tensor in given.items()
     }
     x = _maps(inputs["latent"], main(blocks[-1].output).shape)
-    filters = [blocks[0].filters, *(block.filters for block in blocks)]
     for number in range(len(blocks), 0, -1):
         block = _mirrored(
             blocks[number - 1],
-            filters[number - 1],
+            _channels(blocks[number - 1]) if number > 1 else blocks[0].filters,
             unpooling,
             name=f"decoder_block_{len(blocks) + 1 - number}",
         )
@@ -106,7 +105,7 @@ def _mirrored(
     if pooling is None:
         unpooling = None
     elif unpooling == "partner":
-        unpooling = pairs.partner_of(pooling)
+        unpooling = _partner(pooling)
     return DecoderBlock(
         filters,
         convs=block.convs,
@@ -123,11 +122,29 @@ def _mirrored(
     )
 
 
+def _channels(block: EncoderBlock) -> int:
+    """How many channels a block takes in."""
+    axis = 1 if block.data_format == "channels_first" else -1
+    return main(block.input).shape[axis]
+
+
+def _partner(pooling: keras.layers.Layer) -> keras.layers.Layer:
+    partner = pairs.partner_of(pooling)
+    if isinstance(partner, MaxUnpooling) and not getattr(
+        pooling, "return_switches", False
+    ):
+        raise ValueError(
+            '`unpooling="partner"` needs a max pooling that returns its switches: '
+            "keras_cae.layers.MaxPooling(..., return_switches=True). "
+            f"Received: pooling={pooling!r}"
+        )
+    return partner
+
+
 def _image(x, image, block: EncoderBlock, activation: Any):
     """The channels of the image, in float32 so that a loss on them is exact."""
-    axis = 1 if block.data_format == "channels_first" else -1
     x = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")(
-        image.shape[axis],
+        _channels(block),
         block.kernel_size,
         padding="same",
         data_format=block.data_format,

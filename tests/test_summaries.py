@@ -92,6 +92,7 @@ def test_each_writer_has_a_file_of_its_own(tmp_path):
 def test_folder_is_made_by_the_writer_alone(tmp_path):
     folder = tmp_path / "runs" / "one"
     assert writable_folder("log_dir", str(folder)) == folder
+    assert writable_folder("log_dir", folder.parent, below="one") == folder
     assert not folder.parent.exists()
     EventWriter(folder).close()
     assert len(list(folder.iterdir())) == 1

@@ -64,8 +64,8 @@ class PooledFeatureMaps(keras.callbacks.Callback):
         max_channels: int = 16,
     ) -> None:
         super().__init__()
-        self.log_dir = writable_folder("log_dir", log_dir)
-        writable_folder("log_dir", self.log_dir / "feature_maps")
+        self.log_dir = log_dir
+        self._folder = writable_folder("log_dir", log_dir, below="feature_maps")
         self.every = _checks.positive_int("every", every)
         self.max_samples = _checks.positive_int("max_samples", max_samples)
         self.max_channels = _checks.positive_int("max_channels", max_channels)
@@ -113,7 +113,7 @@ class PooledFeatureMaps(keras.callbacks.Callback):
 
     def _new_writer(self) -> EventWriter:
         try:
-            return EventWriter(self.log_dir / "feature_maps")
+            return EventWriter(self._folder)
         except OSError as error:
             rule = "`log_dir` must be a folder that can be written to"
             raise OSError(error.errno, rule, str(self.log_dir)) from error

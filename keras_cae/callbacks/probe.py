@@ -105,12 +105,12 @@ class Probe(keras.Model):
         self.jit_compile = watched.jit_compile
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs):
         with contextlib.ExitStack() as stack:
             records: list[tuple[Pool, Any, Any]] = []
             for pool in self.pools:
                 stack.enter_context(_recording(pool, records))
-            self.watched(inputs)  # takes over `training` from this call
+            self.watched(inputs, training=False)
         names = {pool.name for pool in self.pools}
         maps: dict[str, tuple[Any, Any]] = {}
         for pool, before, after in records:

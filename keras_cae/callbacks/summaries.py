@@ -12,20 +12,17 @@ import numpy as np
 BUCKETS = 30
 
 
-def writable_folder(name: str, value: Any) -> Path:
-    """`value` as the path of a folder that exists, or can be made, and written to.
+def writable_folder(name: str, value: Any, below: str = "") -> Path:
+    """The folder `below` the one at `value`, if it can be made and written to.
 
     Makes nothing. `name` is that of the argument, for the error.
     """
-    if (
-        not isinstance(value, (str, os.PathLike))
-        or not str(value)
-        or "://" in str(value)
-    ):
+    local = isinstance(value, (str, os.PathLike)) and "://" not in str(value)
+    if not local or not str(value):
         raise ValueError(
             f"`{name}` must be the path of a local folder. Received: {name}={value!r}"
         )
-    path = Path(value)
+    path = Path(value, below)
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     if not nearest.is_dir():
         raise NotADirectoryError(

@@ -75,5 +75,5 @@ def _resize(maps: Any, size: tuple[int, int]) -> Any:
 
 
 def _checkers(shape: tuple[int, ...]) -> Any:
-    rows, columns = np.indices(shape) // 4
-    return (rows + columns) % 2 * 255
+    rows, columns = (np.arange(side) // 4 for side in shape)
+    return np.add.outer(rows, columns) % 2 * 255

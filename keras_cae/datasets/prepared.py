@@ -127,11 +127,12 @@ def _prepare(builder: Any) -> None:
 def _check_files(builder: Any) -> None:
     import tensorflow_datasets as tfds
 
-    for file in ("dataset_info.json", "features.json"):
+    for path in builder.data_path.glob("*.json"):  # dataset_info, features
         try:
-            json.loads((builder.data_path / file).read_text())
+            json.loads(path.read_text())
         except ValueError as error:
-            raise damaged(builder.data_dir, f"{file} is no JSON ({error})") from error
+            reason = f"{path.name} is no JSON ({error})"
+            raise damaged(builder.data_dir, reason) from error
     for split in builder.info.splits.values():
         paths = [tfds.core.Path(path) for path in split.filepaths]
         missing = [path.name for path in paths if not path.exists()]

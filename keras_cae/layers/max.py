@@ -193,14 +193,17 @@ def _unpool(windows: _windows.Windows, x, switches):
 def _phase(windows: _windows.Windows, phase: tuple[int, ...], x, switches):
     """The cells of one phase; later windows are written over earlier ones."""
     reach, axes = windows.reach, windows.axes
-    cells = ops.zeros_like(_windows.pad(x, axes, [0] * len(axes), reach))
+    cells = None
     for steps in itertools.product(*(range(r, -1, -1) for r in reach)):
         place = _place(windows, phase, steps)
         if place is None:
             continue
         behind = [r - step for r, step in zip(reach, steps, strict=True)]
         chosen = _windows.pad(ops.equal(switches, place), axes, steps, behind, False)
-        cells = ops.where(chosen, _windows.pad(x, axes, steps, behind), cells)
+        values = _windows.pad(x, axes, steps, behind)
+        cells = ops.where(chosen, values, 0 if cells is None else cells)
+    if cells is None:  # the windows leave these cells out
+        cells = ops.zeros_like(_windows.pad(x, axes, [0] * len(axes), reach))
     return cells
 
 

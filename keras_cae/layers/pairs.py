@@ -1,32 +1,63 @@
 """The names of poolings and unpoolings, and which belongs to which."""
 
+import inspect
 from typing import Any
 
 import keras
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
 from keras_cae.layers.average import AveragePooling, AverageUnpooling
+from keras_cae.layers.blur import BlurPooling, BlurUnpooling, MaxBlurPooling
+from keras_cae.layers.haar import HaarPooling, HaarUnpooling
 from keras_cae.layers.max import MaxPooling, MaxUnpooling
+from keras_cae.layers.mixed import GatedPooling, MixedPooling
+from keras_cae.layers.rearrange import DepthToSpace, SpaceToDepth
 from keras_cae.layers.resize import Upsampling
+from keras_cae.layers.stochastic import StochasticPooling
 from keras_cae.layers.strided import StridedConv, TransposedConv
+from keras_cae.layers.weighted import LpPooling, SoftPooling
 
 POOLINGS: dict[str, type[keras.layers.Layer]] = {
     "average": AveragePooling,
+    "blur": BlurPooling,
+    "gated": GatedPooling,
+    "haar": HaarPooling,
+    "lp": LpPooling,
     "max": MaxPooling,
+    "max_blur": MaxBlurPooling,
+    "mixed": MixedPooling,
+    "soft": SoftPooling,
+    "space_to_depth": SpaceToDepth,
+    "stochastic": StochasticPooling,
     "strided": StridedConv,
 }
 
-UNPOOLINGS: dict[str, tuple[type[keras.layers.Layer], dict[str, Any]]] = {
-    "linear": (Upsampling, {"interpolation": "linear"}),
-    "nearest": (Upsampling, {"interpolation": "nearest"}),
-    "transposed": (TransposedConv, {}),
-}
+UNPOOLINGS = ("linear", "nearest", "transposed")
 
+# Poolings that are no linear map, nor tell where a value stood, have no inverse of
+# their own: nearest up-sampling repeats the value that stands for the window.
 _PARTNERS: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     AveragePooling: AverageUnpooling,
+    BlurPooling: BlurUnpooling,
+    GatedPooling: Upsampling,
+    HaarPooling: HaarUnpooling,
+    LpPooling: Upsampling,
+    MaxBlurPooling: BlurUnpooling,
     MaxPooling: MaxUnpooling,
+    MixedPooling: Upsampling,
+    SoftPooling: Upsampling,
+    SpaceToDepth: DepthToSpace,
+    StochasticPooling: Upsampling,
     StridedConv: TransposedConv,
+    **{
+        getattr(keras.layers, f"{name}{rank}D"): partner
+        for rank in (1, 2, 3)
+        for name, partner in (
+            ("MaxPooling", MaxUnpooling),
+            ("AveragePooling", AverageUnpooling),
+            ("Conv", TransposedConv),
+        )
+    },
 }
 
 
@@ -43,40 +74,81 @@ def unpooling_named(name: str, size: Any, /, **kwargs: Any) -> keras.layers.Laye
             "Pass keras_cae.layers.partner_of(pooling) instead. "
             f"Received: unpooling={name!r}"
         )
-    layer, settings = UNPOOLINGS[_checks.choice("unpooling", name, UNPOOLINGS)]
-    return layer(size, **settings, **kwargs)
+    _checks.choice("unpooling", name, UNPOOLINGS)
+    if name == "transposed":
+        return TransposedConv(size, **kwargs)
+    return Upsampling(size, name if name == "linear" else "nearest", **kwargs)
 
 
 def partner_of(pooling: keras.layers.Layer) -> keras.layers.Layer:
     """The layer that undoes a pooling, with the same windows.
 
+    A max pooling is undone by its switches, so it has to give them:
+    `MaxPooling(..., return_switches=True)`; Keras' own does not. Blur, Haar and
+    average pooling, space-to-depth and strided convolution have an inverse or adjoint
+    of their own; for the other poolings it is nearest up-sampling.
+
     Args:
-        pooling: A pooling layer. A `MaxPooling` must return its switches.
+        pooling: A pooling layer of this package; or a MaxPooling, AveragePooling or
+            strided Conv of Keras.
 
     Returns:
-        A new layer, called as `partner(pooled, like=x)`; for `MaxPooling` as
+        A new layer, called as `partner(pooled, like=x)`; for max pooling as
         `partner(pooled, switches=switches, like=x)`.
 
     Raises:
-        ValueError: The layer has no partner, or gives no switches to undo it with.
+        ValueError: The layer has no partner; or it is a convolution that is not built
+            yet, does not step, or has groups or a dilation.
 
     Example:
-        >>> partner_of(AveragePooling(3, strides=2)).strides
-        2
+        >>> partner_of(keras.layers.AveragePooling2D(3, strides=2)).strides
+        (2, 2)
+
+    Reference:
+        Zeiler and Fergus (2014), [Visualizing and understanding convolutional
+        networks](https://arxiv.org/abs/1311.2901), who undo each layer by a partner.
     """
-    partner = _PARTNERS.get(type(pooling))
-    if partner is None:
-        names = sorted(layer.__name__ for layer in _PARTNERS)
+    kinds = [kind for kind in type(pooling).__mro__ if kind in _PARTNERS]
+    if not kinds:
+        names = sorted({layer.__name__ for layer in _PARTNERS})
         raise ValueError(
             f"`pooling` must be a layer with a partner: {names}. Received: {pooling!r}"
         )
-    if isinstance(pooling, MaxPooling) and not pooling.return_switches:
+    partner = _PARTNERS[kinds[0]]
+    settings = {"data_format": pooling.data_format, "dtype": pooling.dtype_policy}
+    if partner is Upsampling:
+        return Upsampling(factor_of(pooling), **settings)
+    if partner is TransposedConv:
+        settings |= _of_convolution(pooling)
+    known = inspect.signature(partner.__init__).parameters
+    for name in ("pool_size", "strides", "padding", "filter_size"):
+        if name in known and hasattr(pooling, name):
+            settings[name] = getattr(pooling, name)
+    return partner(**settings)
+
+
+def _of_convolution(conv: keras.layers.Layer) -> dict[str, Any]:
+    """What the transposed convolution of a strided one needs."""
+    settings = {"use_bias": conv.use_bias, "filters": None}
+    if not isinstance(conv, StridedConv):
+        settings["pool_size"] = conv.kernel_size
+    plain = getattr(conv, "groups", 1) == 1 and conv.padding != "causal"
+    dilation = keras.tree.flatten(getattr(conv, "dilation_rate", 1))
+    steps = keras.tree.flatten(factor_of(conv))
+    if not plain or set(dilation) != {1} or set(steps) == {1}:
         raise ValueError(
-            "`pooling` must return its switches to be undone: "
-            f"MaxPooling(..., return_switches=True). Received: {pooling!r}"
+            "`pooling` as a convolution must step by more than 1, without groups, "
+            f"dilation and causal padding. Received: {conv!r} with "
+            f"strides={conv.strides}"
         )
-    config = _windows.WindowLayer.get_config(pooling)
-    return partner(**{k: v for k, v in config.items() if k != "name"})
+    if conv.built:
+        return settings | {"filters": conv.kernel.shape[-2]}
+    if not isinstance(conv, StridedConv) or conv.filters is not None:
+        raise ValueError(
+            "`pooling` must be built, since its partner has to give back its channels. "
+            f"Received: {conv!r}"
+        )
+    return settings
 
 
 def factor_of(pooling: keras.layers.Layer) -> Any:
