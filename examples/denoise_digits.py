@@ -19,7 +19,7 @@ def main(epochs: int = 10, picture: str = "denoised.png", filters=(32, 32)) -> f
     train = cae.data.load("digits", "train", corrupt=0.4)
     test = cae.data.load("digits", "test", corrupt=0.4)
 
-    # "partner": max pooling hands its switches to the decoder, which keeps strokes sharp.
+    # "partner": max pooling hands its switches on, which keeps strokes sharp.
     model = cae.autoencoder((None, None, 1), filters=filters, unpooling="partner")
     model.compile(keras.optimizers.Adam(2e-3), "mse")
     model.fit(train, validation_data=test, epochs=epochs)

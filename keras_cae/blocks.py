@@ -28,8 +28,9 @@ class EncoderBlock(ConvBlock):
         dropout: The share of channels dropped behind each activation, in [0, 1).
         residual: Whether the input is added before the last activation, through a
             1x1 convolution where the number of channels changes.
-        pooling: A name ("average", "max", "strided"), a layer of this package, of
-            Keras or your own, or None.
+        pooling: A name ("average", "blur", "gated", "haar", "lp", "max", "max_blur",
+            "mixed", "soft", "space_to_depth", "stochastic", "strided"), a layer of
+            this package, of Keras or your own, or None.
         pool_size: The window of a pooling given by name, in cells.
         data_format: "channels_last" or "channels_first". None means Keras' setting.
         **kwargs: As of `keras.layers.Layer`.
@@ -39,8 +40,9 @@ class EncoderBlock(ConvBlock):
         axes of any size, known or not. The channels must be known.
 
     Output shape:
-        The pooled map, `(batch, *pooled grid, filters)` in the same format; or
-        `(pooled, switches)` when the pooling returns switches.
+        The pooled map, `(batch, *pooled grid, filters)` in the same format (space-to-
+        depth and Haar multiply the channels); or `(pooled, switches)` when the pooling
+        returns switches.
 
     Raises:
         ValueError: An argument or the rank of the input breaks its rule.
@@ -140,8 +142,9 @@ class DecoderBlock(ConvBlock):
         dropout: The share of channels dropped behind each activation, in [0, 1).
         residual: Whether the unpooled map is added before the last activation,
             through a 1x1 convolution where the number of channels changes.
-        unpooling: A name ("linear", "nearest", "transposed"), a layer of this
-            package, of Keras or your own, or None.
+        unpooling: A name ("linear", "nearest", "subpixel", "transposed"), a layer of
+            this package, of Keras or your own, or None. For the inverse of a pooling
+            pass `keras_cae.layers.partner_of(pooling)`.
         size: The factor of an unpooling given by name.
         output_size: The grid of the output, in cells; an int, or one for each spatial
             axis. None means what the unpooling gives, or `like`.

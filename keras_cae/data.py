@@ -183,10 +183,7 @@ def _corrupted(batches: Any, corrupt: Callable) -> Any:
     import tensorflow as tf
 
     shape = batches.element_spec.shape
-    call = corrupt
-    if isinstance(corrupt, keras.Layer):
-        corrupt(keras.KerasTensor(tuple(shape), "float32"))  # no weights arise in `map`
-        call = corrupt.call
+    call = corrupt.call if isinstance(corrupt, keras.Layer) else corrupt
     if "training" in inspect.signature(call).parameters:
         corrupt = functools.partial(corrupt, training=True)
 

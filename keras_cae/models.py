@@ -96,7 +96,7 @@ class Autoencoder(keras.Model):
 def _functional(name: str, model: Any) -> keras.Model:
     """A functional model of the same layers, whatever it was."""
     if isinstance(model, keras.Sequential) and model.built:
-        return keras.Model(model.input, model.output, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             f"`{name}` must be a functional or a built Sequential model. "
@@ -174,10 +174,10 @@ def autoencoder(
         filters: The number of channels of each encoder block.
         latent: None keeps the maps of the last block; an int makes a dense latent of
             that many numbers (all sizes must be known); a layer is used as it is.
-        pooling: A name, a layer (each block gets a copy), or None.
-        unpooling: "linear", "nearest", "transposed", or "partner" for the inverse of
-            each pooling ("max" then hands its switches from encoder to decoder); or a
-            layer (each block gets a copy).
+        pooling: A name as of `EncoderBlock`, a layer (each block gets a copy), or None.
+        unpooling: "linear", "nearest", "subpixel", "transposed", or "partner" for the
+            inverse of each pooling ("max" then hands its switches from encoder to
+            decoder); or a layer (each block gets a copy).
         convs: How many convolutions a block has.
         kernel_size: Their kernel, in cells; an int, or one for each spatial axis.
         norm: "batch", "group", "instance", "layer", a Keras layer, or None.

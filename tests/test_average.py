@@ -26,14 +26,14 @@ def average_unpool(case, pooled):
     return y
 
 
-@many(250)
+@many(150)
 @given(cases())
 def test_pooling_takes_the_mean_of_the_cells_on_the_grid(case):
     x = case.numbers()
     np.testing.assert_allclose(pool(case, x), average_pool(case, x), atol=1e-5)
 
 
-@many(250)
+@many(150)
 @given(cases())
 def test_unpooling_spreads_each_value_over_its_window(case):
     y = case.numbers(case.pooled_grid)
@@ -41,7 +41,7 @@ def test_unpooling_spreads_each_value_over_its_window(case):
     np.testing.assert_allclose(unpool(case, y, case.grid), expected, atol=1e-5)
 
 
-@many(250)
+@many(150)
 @given(cases())
 def test_unpooling_is_the_adjoint_of_pooling(case):
     x, y = case.numbers(), case.numbers(case.pooled_grid)
@@ -52,7 +52,7 @@ def test_unpooling_is_the_adjoint_of_pooling(case):
     )
 
 
-@many(100)
+@many(60)
 @given(cases())
 def test_without_like_the_grid_is_that_of_whole_strides(case):
     case = case.on(case.natural_grid)
@@ -60,20 +60,19 @@ def test_without_like_the_grid_is_that_of_whole_strides(case):
     np.testing.assert_allclose(unpool(case, y), average_unpool(case, y), atol=1e-5)
 
 
-@many(60)
+@many(30)
 @given(cases())
 def test_channels_are_independent(case):
     x, y = case.numbers(channels=3), case.numbers(case.pooled_grid, channels=3)
     pooled, spread = pool(case, x), unpool(case, y, like=x)
-    for c in range(3):
-        one = slice(c, c + 1)
-        alone = pool(case, x[..., one])
-        np.testing.assert_allclose(pooled[..., one], alone, atol=1e-6)
-        alone = unpool(case, y[..., one], like=x[..., one])
-        np.testing.assert_allclose(spread[..., one], alone, atol=1e-6)
+    x[..., 1] = y[..., 1] = np.nan
+    others = [0, 2]
+    np.testing.assert_array_equal(pooled[..., others], pool(case, x)[..., others])
+    again = unpool(case, y, like=case.grid)
+    np.testing.assert_array_equal(spread[..., others], again[..., others])
 
 
-@many(100)
+@many(40)
 @given(cases())
 def test_pooling_equals_that_of_keras(case):
     theirs = getattr(keras.layers, f"AveragePooling{len(case.grid)}D")
@@ -125,6 +124,11 @@ def test_means_are_as_exact_as_float64():
     x = case.numbers() + np.float64(0.1)
     y = case.run(AveragePooling(**case.settings, dtype="float64"), x)
     np.testing.assert_allclose(y, average_pool(case, x), rtol=1e-14)
+
+
+def test_large_means_do_not_overflow_in_half_precision():
+    y = AveragePooling(4, dtype="float16")(np.full((1, 4, 4, 1), 40000.0))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(y), 40000)
 
 
 def test_integer_maps_give_the_compute_dtype():

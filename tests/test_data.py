@@ -188,6 +188,19 @@ def test_digits_prepared_by_another_process_meanwhile_are_used(tmp_path, monkeyp
     assert [p.name for p in (tmp_path / "digits").iterdir()] == ["1.0.0"]
 
 
+def test_digits_that_appear_while_loading_are_read(data_dir, tmp_path, monkeypatch):
+    find = prepared.find_builder
+    found = [find("digits", tmp_path)]  # before anything is prepared
+    shutil.copytree(data_dir / "digits", tmp_path / "digits")
+
+    def first_as_before(*args):
+        return found.pop() if found else find(*args)
+
+    monkeypatch.setattr(prepared, "find_builder", first_as_before)
+    builder = prepared.open_builder("digits", tmp_path)
+    assert builder.info.splits["test"].num_examples == 1000
+
+
 def test_failed_preparation_names_the_folder_and_leaves_nothing(tmp_path, monkeypatch):
     from keras_cae.datasets.digits import Digits
 
@@ -305,12 +318,11 @@ def test_noise_has_the_standard_deviation_and_stays_in_range(load):
     assert np.abs(noise[inside]).mean() == pytest.approx(0.199, abs=0.01)
 
 
-def test_noise_differs_between_the_images(load):
-    noisy, clean = next(iter(load("digits", "test", corrupt=0.1)))
-    noise = (noisy - clean).numpy()
-    second, _ = list(load("digits", "test", corrupt=0.1))[1]
-    assert not np.array_equal(noise[0], noise[1])
-    assert not np.array_equal(second, noisy)
+def test_noise_differs_between_images_and_batches(load):
+    test = load("digits", "test[:256]", corrupt=0.1)
+    borders = [noisy[:, 0].numpy() for noisy, _ in test]  # there all images are black
+    assert not np.array_equal(borders[0][0], borders[0][1])
+    assert not np.array_equal(borders[0], borders[1])
 
 
 @pytest.mark.parametrize(("split", "same"), [("train[:300]", False), ("test", True)])

@@ -2,6 +2,7 @@ import gc
 import io
 import re
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -55,6 +56,11 @@ def read(log_dir):
         kept[tag] = {event.step: decode(event) for event in events.Tensors(tag)}
         assert len(kept[tag]) == len(events.Tensors(tag))
     return pictures, histograms
+
+
+def all_steps(log_dir):
+    """The steps of each image and of each histogram."""
+    return [list(steps) for kind in read(log_dir) for steps in kind.values()]
 
 
 def picture(event):
@@ -111,16 +117,14 @@ def test_maps_are_those_at_the_end_of_each_epoch(tmp_path):
 
 def test_every_skips_epochs(tmp_path):
     fit(make_model(), PooledFeatureMaps(tmp_path, IMAGES, every=2), epochs=5)
-    assert all(list(steps) == [0, 2, 4] for steps in read(tmp_path)[0].values())
+    assert all_steps(tmp_path) == [[0, 2, 4]] * 8
 
 
 def test_steps_go_on_where_a_resumed_training_does(tmp_path):
     model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES)
     fit(model, maps, epochs=2)
     fit(model, maps, epochs=4, initial_epoch=2)
-    pictures, histograms = read(tmp_path)
-    for steps in (*pictures.values(), *histograms.values()):
-        assert list(steps) == [0, 1, 2, 3]
+    assert all_steps(tmp_path) == [[0, 1, 2, 3]] * 8
 
 
 def test_at_most_the_samples_and_channels_asked_for_are_drawn(tmp_path):
@@ -181,7 +185,7 @@ def test_layers_can_be_chosen_by_path_by_object_and_by_the_model_around_them(tmp
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"run_eagerly": True}])
 def test_maps_are_written_however_the_model_is_compiled(tmp_path, options):
     fit(make_model(**options), PooledFeatureMaps(tmp_path, IMAGES), epochs=2)
-    assert all(list(steps) == [0, 1] for steps in read(tmp_path)[0].values())
+    assert all_steps(tmp_path) == [[0, 1]] * 8
 
 
 class Own(keras.Model):
@@ -268,21 +272,28 @@ class Interrupt(keras.callbacks.Callback):
 
 def test_interrupted_training_keeps_its_events_and_can_go_on(tmp_path):
     model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES)
-    threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         fit(model, maps, Interrupt(), epochs=4)
-    assert all(list(steps) == [0, 1] for steps in read(tmp_path)[0].values())
+    assert all_steps(tmp_path) == [[0, 1]] * 8
     fit(model, maps, epochs=4, initial_epoch=2)
-    assert all(list(steps) == [0, 1, 2, 3] for steps in read(tmp_path)[0].values())
-    assert threading.active_count() <= threads
+    assert all_steps(tmp_path) == [[0, 1, 2, 3]] * 8
 
 
-def test_nothing_is_held_after_training(tmp_path):
-    maps = PooledFeatureMaps(tmp_path, IMAGES)
-    fit(make_model(), maps)
-    gc.collect()
-    open_files = [x for x in gc.get_objects() if isinstance(x, io.BufferedWriter)]
-    assert not any("tfevents" in str(getattr(x, "name", "")) for x in open_files)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_files_are_closed_and_no_thread_is_left(tmp_path, interrupted):
+    model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES)
+    threads = set(threading.enumerate())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        if interrupted:
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, maps, Interrupt(), epochs=4)
+        fit(model, maps)
+        gc.collect()
+    assert not any("tfevents" in str(warning.message) for warning in caught)
+    assert set(threading.enumerate()) <= threads
+    held = [x for x in gc.get_objects() if isinstance(x, io.BufferedWriter)]
+    assert not any("tfevents" in str(getattr(x, "name", "")) for x in held)
 
 
 def test_nothing_is_written_before_training(tmp_path):

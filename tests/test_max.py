@@ -17,7 +17,7 @@ def unpool(case, pooled, switches, like=None):
     return case.run(MaxUnpooling(**case.settings), pooled, switches, like)
 
 
-@many(300)
+@many(200)
 @given(cases())
 def test_pooling_takes_the_maximum_and_the_first_of_equal_ones(case):
     x = case.numbers()
@@ -28,7 +28,7 @@ def test_pooling_takes_the_maximum_and_the_first_of_equal_ones(case):
     np.testing.assert_array_equal(case.run(MaxPooling(**case.settings), x), pooled)
 
 
-@many(300)
+@many(200)
 @given(cases())
 def test_unpooling_keeps_the_chosen_cells_and_nothing_else(case):
     x = case.numbers()
@@ -38,7 +38,7 @@ def test_unpooling_keeps_the_chosen_cells_and_nothing_else(case):
     np.testing.assert_array_equal(y, np.where(chosen, x, 0))
 
 
-@many(150)
+@many(80)
 @given(cases())
 def test_pooling_an_unpooled_map_gives_it_back(case):
     x = abs(case.numbers())
@@ -47,7 +47,7 @@ def test_pooling_an_unpooled_map_gives_it_back(case):
     np.testing.assert_array_equal(pool(case, y)[0], pooled)
 
 
-@many(200)
+@many(120)
 @given(cases())
 def test_unpooling_obeys_any_switches_and_the_last_window_wins(case):
     pooled = case.numbers(case.pooled_grid)
@@ -58,7 +58,7 @@ def test_unpooling_obeys_any_switches_and_the_last_window_wins(case):
     np.testing.assert_array_equal(y, max_unpool(case, pooled, switches))
 
 
-@many(100)
+@many(60)
 @given(cases())
 def test_without_like_the_grid_is_that_of_whole_strides(case):
     case = case.on(case.natural_grid)
@@ -69,22 +69,22 @@ def test_without_like_the_grid_is_that_of_whole_strides(case):
     np.testing.assert_array_equal(y, max_unpool(case, pooled, switches))
 
 
-@many(60)
+@many(30)
 @given(cases())
 def test_channels_are_independent(case):
     x = case.numbers(channels=3)
     pooled, switches = pool(case, x)
     y = unpool(case, pooled, switches, like=x)
-    for c in range(3):
-        one = x[..., c : c + 1]
-        alone, places = pool(case, one)
-        np.testing.assert_array_equal(pooled[..., c : c + 1], alone)
-        np.testing.assert_array_equal(switches[..., c : c + 1], places)
-        again = unpool(case, alone, places, like=one)
-        np.testing.assert_array_equal(y[..., c : c + 1], again)
+    x[..., 1] = -x[..., 1]
+    others = [0, 2]
+    again, places = pool(case, x)
+    np.testing.assert_array_equal(pooled[..., others], again[..., others])
+    np.testing.assert_array_equal(switches[..., others], places[..., others])
+    again = unpool(case, again, places, like=x)
+    np.testing.assert_array_equal(y[..., others], again[..., others])
 
 
-@many(100)
+@many(40)
 @given(cases())
 def test_pooling_equals_that_of_keras(case):
     theirs = getattr(keras.layers, f"MaxPooling{len(case.grid)}D")
@@ -95,7 +95,7 @@ def test_pooling_equals_that_of_keras(case):
     )
 
 
-@many(100)
+@many(60)
 @given(cases(ranks=(2,)))
 def test_pair_equals_that_of_tensorflow(case):
     tf = pytest.importorskip("tensorflow")
@@ -112,7 +112,7 @@ def test_pair_equals_that_of_tensorflow(case):
     np.testing.assert_array_equal(y, values.reshape(x.shape))
 
 
-@many(100)
+@many(60)
 @given(cases())
 def test_pair_equals_that_of_torch(case):
     torch = pytest.importorskip("torch")

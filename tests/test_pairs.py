@@ -23,7 +23,7 @@ def there_and_back(case, pooling, unpooling, x):
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-@many(60)
+@many(40)
 @given(case=cases(ranks=(1, 2)))
 def test_partner_restores_every_grid(pooling, case):
     x = case.numbers()

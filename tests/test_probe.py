@@ -77,6 +77,15 @@ class Mapped(layers.Layer):
         return keras.ops.map(lambda image: self.pool(image[None])[0], x)
 
 
+class Turned(layers.Layer):
+    """Makes one side of the grid smaller and the other larger."""
+
+    pool_size = 2
+
+    def call(self, x):
+        return keras.ops.transpose(x, (0, 2, 1, 3))
+
+
 class Counted(layers.Layer):
     """Counts how often Python runs it, which is how often it is traced."""
 
@@ -138,6 +147,7 @@ def test_layers_that_do_not_make_the_grid_smaller_are_left_out():
         layers.Conv2DTranspose(3, 3, strides=2),
         layers.Conv2D(3, 1),
         Block(layers.Conv2D(3, 1)),
+        Turned(),
         layers.GlobalMaxPooling2D(keepdims=True),
     )
     assert maps_of(model) == {}
@@ -205,6 +215,14 @@ def test_shared_layer_has_maps_of_each_call():
     np.testing.assert_allclose(maps["pool"][1], once)
     np.testing.assert_allclose(maps["pool_2"][0], once)
     np.testing.assert_allclose(maps["pool_2"][1], twice)
+
+
+def test_pooling_shared_by_two_blocks_goes_by_the_name_of_the_first():
+    pool = layers.MaxPooling2D()
+    first, second = Block(pool, name="first"), Block(pool, name="second")
+    model = shape_model(first, second)
+    assert [found.name for found in find_pools(model)] == ["first"]
+    assert set(maps_of(model)) == {"first", "first_2"}
 
 
 def test_equal_names_are_told_apart():

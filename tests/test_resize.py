@@ -52,7 +52,7 @@ def resizings(draw):
     return Resizing(grid, factors, cut, interpolation, data_format)
 
 
-@many(250)
+@many(150)
 @given(resizings())
 def test_every_cell_is_interpolated_between_pixel_centres(case):
     x = case.numbers()
@@ -60,7 +60,7 @@ def test_every_cell_is_interpolated_between_pixel_centres(case):
     np.testing.assert_allclose(case.run(x), expected, atol=1e-5)
 
 
-@many(250)
+@many(150)
 @given(resizings())
 def test_like_cuts_off_evenly_and_at_the_end_first(case):
     x = case.numbers()
@@ -71,20 +71,19 @@ def test_like_cuts_off_evenly_and_at_the_end_first(case):
     np.testing.assert_allclose(case.run(x, like=np.zeros(y.shape)), y, atol=1e-5)
 
 
-@many(60)
+@many(30)
 @given(resizings())
 def test_channels_are_independent(case):
     x = case.numbers(channels=3)
     y = case.run(x, like=case.like)
-    for c in range(3):
-        alone = case.run(x[..., c : c + 1], like=case.like)
-        np.testing.assert_allclose(y[..., c : c + 1], alone, atol=1e-6)
+    x[..., 1] = np.nan
+    others = [0, 2]
+    again = case.run(x, like=case.like)
+    np.testing.assert_array_equal(y[..., others], again[..., others])
 
 
-@many(150)
-@given(
-    st.integers(1, 65), st.integers(1, 5), st.sampled_from(("same", "valid"))
-)
+@many(100)
+@given(st.integers(1, 65), st.integers(1, 5), st.sampled_from(("same", "valid")))
 def test_nearest_puts_each_maximum_on_its_own_window(size, factor, padding):
     size = max(size, factor)
     x = np.arange(1.0, size + 1).reshape(1, size, 1)
@@ -129,7 +128,7 @@ def test_equals_upsampling_of_keras_for_sequences_and_volumes(rank):
 def test_a_constant_map_stays_constant():
     for interpolation in INTERPOLATIONS:
         y = Upsampling(3, interpolation)(np.full((1, 4, 1, 2), 7.0), like=(11, 2))
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(y), 7)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(y), 7, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def transposed(case, x, **settings):
 
 
 # Keras compiles convolutions of channels-first volumes for every new shape.
-@many(150)
+@many(80)
 @given(cases(ranks=(1, 2)))
 def test_conv_is_the_kernel_at_every_window(case):
     x = case.numbers()
@@ -38,19 +38,17 @@ def test_conv_is_the_kernel_at_every_window(case):
     np.testing.assert_allclose(case.run(layer, x), expected, atol=1e-4)
 
 
-@many(150)
+@many(80)
 @given(cases(ranks=(1, 2)))
 def test_transposed_conv_adds_up_the_kernel_at_every_window(case):
     y = case.numbers(case.pooled_grid, channels=3)
     layer = transposed(case, y, filters=2)
     kernel, bias = layer.get_weights()
     expected = transposed_conv(case, y, kernel) + bias
-    np.testing.assert_allclose(
-        case.run(layer, y, like=case.grid), expected, atol=1e-4
-    )
+    np.testing.assert_allclose(case.run(layer, y, like=case.grid), expected, atol=1e-4)
 
 
-@many(150)
+@many(80)
 @given(cases(ranks=(1, 2)))
 def test_transposed_conv_is_the_adjoint_of_conv(case):
     x, y = case.numbers(), case.numbers(case.pooled_grid, channels=3)
@@ -112,7 +110,7 @@ def test_transposed_conv_equals_that_of_keras(grid, windows, padding):
     np.testing.assert_allclose(case.run(layer, x), case.run(theirs, x), atol=1e-4)
 
 
-@many(100)
+@many(50)
 @given(cases(ranks=(1, 2)))
 def test_without_like_the_grid_is_that_of_whole_strides(case):
     case = case.on(case.natural_grid)

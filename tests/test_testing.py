@@ -1,5 +1,6 @@
 """The kit sees each planted fault for what it is, and refuses no sound layer."""
 
+import functools
 import types
 
 import keras
@@ -12,14 +13,13 @@ from keras_cae.testing import check_layer, check_pair
 from keras_cae.testing.layer import PROMISES
 
 BACKEND = keras.backend.backend()
+LACKING = {
+    "tensorflow": [],
+    "jax": ["tracked weights", "SavedModel"],
+    "torch": ["tracked weights", "SavedModel", "jit_compile"],
+}
 # All promises that a layer with a data format and weights makes, on each backend.
-ASKED = [
-    name
-    for name in PROMISES
-    if BACKEND == "tensorflow"
-    or name not in ("tracked weights", "SavedModel")
-    and (BACKEND == "jax" or name != "jit_compile")
-]
+ASKED = [name for name in PROMISES if name not in LACKING[BACKEND]]
 only_on = pytest.mark.skipif
 
 
@@ -42,7 +42,7 @@ class Thinned(keras.layers.Layer):
 
     def build(self, input_shape):
         axis = 1 if self.data_format == "channels_first" else -1
-        self.scale = self.add_weight(name="scale", shape=(input_shape[axis],))
+        self.scale = self.add_weight((input_shape[axis],), "ones", name="scale")
 
     def call(self, x):
         step = slice(None, None, self.stride)
@@ -137,7 +137,7 @@ class KeepsFirstGrid(Thinned):
 
     def call(self, x):
         if self.mean is None:
-            self.mean = 1 / (ops.shape(x)[1] * ops.shape(x)[2])
+            self.mean = 1 / ops.cast(ops.shape(x)[1], "float32")
         return super().call(x) * self.mean
 
 
@@ -206,14 +206,13 @@ class TakesRoot(Thinned):
         return ops.sqrt(ops.square(super().call(x)))
 
 
-class TakesRootOfWindow(Thinned):
-    """NaN where all cells are zero, which few inputs have."""
+class TakesRootOfGrid(Thinned):
+    """NaN where the whole grid is zero, which few inputs are."""
 
     def call(self, x):
-        return ops.sqrt(ops.sum(ops.square(super().call(x)), axis=(1, 2)))
-
-    def compute_output_shape(self, input_shape):
-        return input_shape[0], input_shape[3]
+        x = super().call(x)
+        axes = (2, 3) if self.data_format == "channels_first" else (1, 2)
+        return x + ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
 
 
 class Divides(Thinned):
@@ -263,7 +262,7 @@ class CallsPython(Thinned):
         return y
 
 
-class CallsPythonUncompiled(CallsPython):
+class Uncompiled(Thinned):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_jit = False
@@ -272,15 +271,22 @@ class CallsPythonUncompiled(CallsPython):
         return keras.KerasTensor(self.compute_output_shape(x.shape), self.compute_dtype)
 
 
+class CallsPythonUncompiled(CallsPython, Uncompiled):
+    pass
+
+
 class BuildsNoChild(keras.layers.Layer):
     """Keras builds the child on the first call, but not when it loads a file."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.child = keras.layers.Dense(3)
+        self.child = keras.layers.Dense(3, dtype=self.dtype_policy)
 
     def call(self, x):
         return self.child(x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 class SavesNothing(Thinned):
@@ -291,18 +297,21 @@ class SavesNothing(Thinned):
         pass
 
 
-class NeedsResource(Thinned):
-    """What a SavedModel does not know, it cannot carry."""
+@functools.cache
+def table():
+    """Nobody's table, so that no SavedModel knows it."""
+    import tensorflow as tf
 
-    held = []  # noqa: RUF012
+    with tf.init_scope():
+        pairs = tf.lookup.KeyValueTensorInitializer([0], [2.0])
+        return tf.lookup.StaticHashTable(pairs, 1.0)
 
+
+class LooksUp(Uncompiled):
     def call(self, x):
-        import tensorflow as tf
-
-        if not self.held:
-            with tf.init_scope():
-                self.held.append(tf.Variable(1.0, trainable=False))
-        return super().call(x) * ops.cast(self.held[0].value(), x.dtype)
+        return super().call(x) * ops.cast(
+            table().lookup(ops.zeros((), "int32")), x.dtype
+        )
 
 
 not_torch = only_on(BACKEND == "torch", reason="this backend does not trace")
@@ -325,10 +334,10 @@ FAULTS = [
     pytest.param(WritesInput(), "inputs: the layer writes into", marks=on_torch),
     (Centres(), "samples: sample 0 without the others: outputs differ"),
     (AddsSamples(), "samples: sample 1 without the others: outputs differ"),
-    (IgnoresFormat(), "data format: in channels_first"),
+    (IgnoresFormat(), "data format: "),
     (PromisesLastFormat(), "data format: promised .* in channels_first"),
     (TakesRoot(), r"gradients: gradient of input x: \d+ values are not finite"),
-    (TakesRootOfWindow(), "gradients: gradient of input x at zero"),
+    (TakesRootOfGrid(), "gradients: gradient of input x at zero"),
     (Divides(), "gradients: output"),
     pytest.param(HidesWeight(), "tracked weights: ", marks=on_tensorflow),
     (LeaksFloat32(), "mixed_float16: outputs must be float16, got float32"),
@@ -339,14 +348,14 @@ FAULTS = [
     (BuildsNoChild(), "subclassed model: "),
     (SavesNothing(), "keras file: after reload: outputs differ"),
     pytest.param(CallsPythonUncompiled(), "SavedModel: .* Python", marks=on_tensorflow),
-    pytest.param(NeedsResource(), "SavedModel: ", marks=on_tensorflow),
+    pytest.param(LooksUp(), "SavedModel: .*untracked", marks=on_tensorflow),
 ]
 
 
 @pytest.mark.filterwarnings("ignore:.*was called on layer:UserWarning")
 @pytest.mark.parametrize(("layer", "fault"), FAULTS, ids=lambda v: type(v).__name__)
 def test_each_fault_is_named(layer, fault):
-    with pytest.raises(AssertionError, match=f"{type(layer).__name__}: {fault}"):
+    with pytest.raises(AssertionError, match=f"(?s){type(layer).__name__}: {fault}"):
         check_layer(layer, IMAGE)
 
 
@@ -383,7 +392,7 @@ def test_all_promises_are_checked():
 
 
 def test_a_promise_can_be_skipped():
-    checked = check_layer(TakesRoot(), IMAGE, skip=["gradients"])
+    checked = check_layer(Divides(), IMAGE, skip=["gradients"])
     assert checked == [name for name in ASKED if name != "gradients"]
 
 
@@ -525,7 +534,7 @@ PAIR_FAULTS = [
 )
 def test_each_broken_law_is_named(pooling, unpooling, laws, fault):
     pair = f"{type(pooling).__name__} and {type(unpooling).__name__}"
-    with pytest.raises(AssertionError, match=f"{pair}: {fault}"):
+    with pytest.raises(AssertionError, match=f"(?s){pair}: {fault}"):
         check_pair(pooling, unpooling, IMAGE, **laws)
 
 
@@ -534,7 +543,7 @@ def test_values_added_where_windows_overlap_are_seen():
     x = np.abs(SEQUENCE)
     sound = check_pair(pooling, layers.MaxUnpooling(3, 2), x, idempotent=True)
     assert sound == ["size", "unknown sizes", "channels", "idempotent"]
-    with pytest.raises(AssertionError, match="idempotent: .* differ"):
+    with pytest.raises(AssertionError, match=r"idempotent: .* differ"):
         check_pair(pooling, AddsOverlaps(3, 2), x, idempotent=True)
 
 

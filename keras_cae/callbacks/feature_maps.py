@@ -22,14 +22,15 @@ class PooledFeatureMaps(keras.callbacks.Callback):
 
     - the images `<layer>/before` and `<layer>/after`, with a row a sample and a column
       a channel. A channel goes from black, the lowest of its values, to white, the
-      highest. Values that are no numbers show as a checkerboard. A sequence is drawn as
-      a band, a volume as its middle slice;
+      highest. What is not a number shows as a checkerboard. A sequence is drawn as a
+      band, a volume as its middle slice;
     - the histograms `<layer>/before/histogram` and `<layer>/after/histogram`.
 
-    `<layer>` is the path of layer names from the model; an EncoderBlock gives its own
-    name to its pooling, and the second call of a shared layer is `<layer>_2`. Steps are
-    epochs, counted from 0 as Keras' own callback does. The images page of TensorBoard
-    keeps 10 steps, unless it is started with `--samples_per_plugin images=0`.
+    `<layer>` is the path of layer names from the model. A block that lists its parts as
+    `.layers`, as EncoderBlock does, gives its own name to its pooling, and the second
+    call of a shared layer is `<layer>_2`. Steps are epochs, counted from 0 as Keras'
+    own callback does. TensorBoard shows 10 steps of an image, unless it is started with
+    `--samples_per_plugin images=0`. A model that is not built yet is built on `inputs`.
 
     Args:
         log_dir: The folder of the run. Events go into its subfolder `feature_maps`.
@@ -47,10 +48,9 @@ class PooledFeatureMaps(keras.callbacks.Callback):
         OSError: `log_dir` cannot be made or written to.
 
     Example:
-        ```python
-        maps = keras_cae.callbacks.PooledFeatureMaps("runs/digits", images)
-        model.fit(images, images, epochs=10, callbacks=[maps])
-        ```
+        >>> images = keras.random.uniform((8, 28, 28, 1))
+        >>> maps = PooledFeatureMaps("runs/digits", images, every=5)
+        >>> model.fit(images, images, epochs=20, callbacks=[maps])  # doctest: +SKIP
     """
 
     def __init__(

@@ -124,13 +124,20 @@ class BlurPooling(_FilterWindows, _windows.PoolingLayer):
 
     def call(self, x):
         windows = self.windows_for(x.shape)
-        x = self._bordered(ops.cast(x, self.compute_dtype), windows)
-        # The mean of two neighbours, again and again, is the binomial filter. On
-        # TensorFlow's CPU strided slices take ten times as long.
+        # Sums of float16 would overflow before they are divided.
+        wide = keras.backend.result_type(self.compute_dtype, "float32")
+        x = self._bordered(ops.cast(x, wide), windows)
+        return ops.cast(self._filtered(x, windows.strides), self.compute_dtype)
+
+    def _filtered(self, x, strides: tuple[int, ...]):
+        """The mean of two neighbours, again and again, is the binomial filter.
+
+        On TensorFlow's CPU strided slices take ten times as long.
+        """
         for _ in range(self.filter_size - 2):
             x = ops.average_pool(x, 2, 1, "valid", self.data_format)
-        last = min(self.filter_size, 2)
-        return ops.average_pool(x, last, windows.strides, "valid", self.data_format)
+        cells = min(self.filter_size, 2)
+        return ops.average_pool(x, cells, strides, "valid", self.data_format)
 
     def _bordered(self, x, windows: _windows.Windows):
         """`x` with its border, so that every filter lies inside."""

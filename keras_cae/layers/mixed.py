@@ -85,10 +85,8 @@ class MixedPooling(_windows.PoolingLayer):
 
     def call(self, x):
         x = _cells.precise(x)
-        share = ops.sigmoid(ops.cast(self.logit, x.dtype))
-        if self.data_format == "channels_first":
-            share = ops.reshape(share, (-1, *(1 for _ in x.shape[2:])))
-        return _mixed(self, x, share)
+        logit = _beside_channels(self, ops.cast(self.logit, x.dtype), x)
+        return _mixed(self, x, ops.sigmoid(logit))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -167,16 +165,11 @@ class GatedPooling(_windows.PoolingLayer):
     def call(self, x):
         windows = self.windows_for(x.shape)
         x = _cells.precise(x)
-        cells = _cells.apart(windows, x)
-        grid = _windows.grid_of(cells, windows.axes)
-        counts = [n // k for n, k in zip(grid, windows.pool_size, strict=True)]
-        kernel = ops.cast(self.kernel, x.dtype)
-        if self.data_format == "channels_first":
-            gates = ops.tile(ops.moveaxis(kernel, -1, 0), (1, *counts))
-        else:
-            gates = ops.tile(kernel, (*counts, 1))
-        share = ops.sigmoid(_cells.sums(windows, cells * gates, self.data_format))
-        return _mixed(self, x, share)
+        cells = _cells.of_windows(windows, x)
+        kernel = ops.reshape(ops.cast(self.kernel, x.dtype), (len(cells), -1))
+        kernel = ops.unstack(_beside_channels(self, kernel, x), len(cells))
+        gate = _cells.total([w * cell for w, cell in zip(kernel, cells, strict=True)])
+        return _mixed(self, x, ops.sigmoid(gate))
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -190,6 +183,13 @@ def _proportions(layer: Any, input_shape: Any) -> int:
     if not layer.per_channel:
         return 1
     return _checks.channels(layer.name, input_shape, layer.data_format)
+
+
+def _beside_channels(layer: Any, weights, x):
+    """Weights with the channels last, in the shape that multiplies `x`."""
+    if layer.data_format == "channels_last":
+        return weights
+    return ops.reshape(weights, (*weights.shape, *(1 for _ in x.shape[2:])))
 
 
 def _mixed(layer: Any, x, share):

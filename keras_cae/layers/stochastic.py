@@ -84,16 +84,15 @@ class StochasticPooling(_windows.PoolingLayer):
 
     def _draw(self, windows: _windows.Windows, x):
         """One value of each window: the one at which a random part of the sum ends."""
-        counts = windows.pooled_grid(_windows.grid_of(x, windows.axes))
-        views = list(windows.views(windows.pad(x), counts))
-        total = sum(views[1:], views[0])
+        cells = _cells.of_windows(windows, x)
+        total = _cells.total(cells)
         part = total * keras.random.uniform(
             ops.shape(total), dtype=total.dtype, seed=self.seed_generator
         )
         drawn = below = ops.zeros_like(total)
-        for view in views:
-            drawn = ops.where((view > 0) & (below <= part), view, drawn)
-            below = below + view
+        for cell in cells:
+            drawn = ops.where((cell > 0) & (below <= part), cell, drawn)
+            below = below + cell
         return drawn
 
     def _expect(self, windows: _windows.Windows, x):

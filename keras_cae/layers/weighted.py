@@ -93,16 +93,15 @@ class LpPooling(_windows.PoolingLayer):
 
     def call(self, x):
         windows = self.windows_for(x.shape)
-        cells = _cells.apart(windows, ops.abs(_cells.precise(x)))
+        cells = _cells.of_windows(windows, ops.abs(_cells.precise(x)))
         p = self.p
         if self.learn_p:
-            p = 1 + ops.softplus(ops.cast(self.rho, cells.dtype))
-        # Neither overflows nor vanishes: the largest value of a window has power 1.
-        largest = ops.stop_gradient(_cells.maxima(windows, cells, self.data_format))
+            p = 1 + ops.softplus(ops.cast(self.rho, cells[0].dtype))
+        # Nothing overflows: the largest value of a window is 1, and so is its power.
+        largest = _cells.maximum(cells)
         scale = ops.where(largest > 0, largest, 1)
-        powers = _power(cells / _cells.spread(windows, scale), p)
-        norms = _power(_cells.sums(windows, powers, self.data_format), 1 / p)
-        return ops.cast(scale * norms, self.compute_dtype)
+        powers = _cells.total([_power(cell / scale, p) for cell in cells])
+        return ops.cast(scale * _power(powers, 1 / p), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"p": self.p, "learn_p": self.learn_p}
@@ -144,7 +143,7 @@ class SoftPooling(_windows.PoolingLayer):
     Example:
         >>> import numpy as np
         >>> x = np.reshape([0.0, np.log(3.0), 5.0], (1, 3, 1))
-        >>> np.squeeze(SoftPooling(2)(x)).round(4).tolist()
+        >>> np.squeeze(SoftPooling(2)(x)).tolist()
         [0.824, 5.0]
 
     Reference:
@@ -154,10 +153,10 @@ class SoftPooling(_windows.PoolingLayer):
 
     def call(self, x):
         windows = self.windows_for(x.shape)
-        # No weight is left for the padding, and zero times its value is no NaN.
-        cells = _cells.apart(windows, _cells.precise(x), _LOWEST)
-        largest = ops.stop_gradient(_cells.maxima(windows, cells, self.data_format))
-        weights = ops.exp(cells - _cells.spread(windows, largest))
-        weighted = _cells.sums(windows, weights * cells, self.data_format)
-        pooled = weighted / _cells.sums(windows, weights, self.data_format)
+        # Finite, so that the weight of the padding, zero, times it is zero.
+        cells = _cells.of_windows(windows, _cells.precise(x), _LOWEST)
+        largest = _cells.maximum(cells)
+        weights = [ops.exp(cell - largest) for cell in cells]
+        weighted = [w * cell for w, cell in zip(weights, cells, strict=True)]
+        pooled = _cells.total(weighted) / _cells.total(weights)
         return ops.cast(pooled, self.compute_dtype)

@@ -99,7 +99,9 @@ def _loss(outputs: Any) -> Any:
     """A plain sum would hide faults that cancel, squares those at zero."""
     random = np.random.default_rng(0)
     losses = [
-        ops.sum(ops.cast(y, "float32") * random.normal(size=y.shape).astype("float32"))
+        ops.sum(
+            ops.cast(y, "float32") * ops.cast(random.normal(size=y.shape), "float32")
+        )
         for y in keras.tree.flatten(outputs)
         if arrays.is_float(y)
     ]
@@ -123,14 +125,14 @@ def _tensorflow(layer: Any, call: Any, tensors: Any, floats: Any) -> list[Any]:
 def _jax(layer: Any, call: Any, tensors: Any, floats: Any) -> list[Any]:
     import jax
 
-    others = [variable.value for variable in layer.non_trainable_variables]
+    variables = layer.trainable_variables
 
-    def loss(floats: Any, trainable: Any) -> Any:
-        stateless = functools.partial(layer.stateless_call, trainable, others)
-        return _loss(call(stateless, tensors | floats)[0])
+    def loss(floats: Any, weights: Any) -> Any:
+        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
+            return _loss(call(layer, tensors | floats))
 
-    trainable = [variable.value for variable in layer.trainable_variables]
-    of_floats, of_weights = jax.grad(loss, argnums=(0, 1))(floats, trainable)
+    weights = [variable.value for variable in variables]
+    of_floats, of_weights = jax.grad(loss, argnums=(0, 1))(floats, weights)
     return [*(of_floats[key] for key in floats), *of_weights]
 
 

@@ -10,11 +10,11 @@ from keras_cae.testing import numerics, promises, saving, verdicts
 from keras_cae.testing.trials import Trial
 
 PROMISES: dict[str, verdicts.Promise] = {
+    "inference": promises.inference,
     "config": promises.config,
     "symbolic shape": promises.symbolic_shape,
     "symbolic dtype": promises.symbolic_dtype,
     "unknown sizes": promises.unknown_sizes,
-    "inference": promises.inference,
     "state": promises.state,
     "inputs": promises.inputs,
     "samples": promises.samples,
@@ -41,11 +41,11 @@ def check_layer(
 
     The promises, by name; those that do not apply to a layer or a backend are left out:
 
+    - "inference": two calls give the same, `training` may be left out.
     - "config": `get_config()` has every argument, and makes the same layer.
     - "symbolic shape", "symbolic dtype": what a functional model is told is what comes.
     - "unknown sizes": a graph that does not know the sizes gives the same, on this grid
       and on another one; nothing of the first grid is kept.
-    - "inference": two calls give the same, `training` may be left out.
     - "state", "inputs": a call at inference changes no weight, and no input.
     - "samples": no sample depends on the others in its batch.
     - "data format": channels first and last give the same, transposed.

@@ -40,14 +40,14 @@ def _require_finite(tensors: list[np.ndarray], what: str) -> None:
 
 def mixed_precision(trial: Trial, policy: str) -> bool | None:
     """Outputs are as narrow as promised, and near those of float32."""
+    layer = trial.copy(dtype=policy)
+    call = backends.resilient(functools.partial(trial.call, layer, training=False))
     try:
-        layer = trial.copy(dtype=policy)
+        outputs = call(trial.tensors)
     except Exception as error:
         if backends.lacks_kernel(error):
             return False
         raise
-    call = backends.resilient(functools.partial(trial.call, layer, training=False))
-    outputs = call(trial.tensors)
     for y in keras.tree.flatten(outputs):
         dtype = keras.backend.standardize_dtype(y.dtype)
         if arrays.is_float(y) and dtype != layer.compute_dtype:

@@ -53,18 +53,19 @@ class _Pair:
     def maps(self) -> list[np.ndarray]:
         """The inputs, and crops of them that the pooling takes, small ones first.
 
-        A window may be too large for a small grid. It must take all larger ones.
+        A window may be too large for small grids, but must fit into all larger ones.
         """
         axes = self.axes(self.inputs)
         crops = [arrays.cropped(self.inputs, axes, size) for size in _SIZES]
         taken: list[np.ndarray] = []
         for x in sorted(crops, key=np.size):
             try:
-                self.pool(x)
+                pooled, _ = self.pool(x)
             except Exception:
                 if taken:
                     raise
-            else:
+                continue
+            if 0 not in pooled.shape:
                 taken.append(x)
         return [*taken, self.inputs]
 

@@ -33,7 +33,7 @@ class Trial:
             raise ValueError(f"`layer` must be a Keras layer. Received: {layer!r}")
         if layer.compute_dtype in ("float16", "bfloat16"):
             raise ValueError(
-                "`layer` must compute in float32; the kit itself tries mixed precision. "
+                "`layer` must compute in float32; the kit itself makes it mixed. "
                 f"Received: {layer!r} with {layer.compute_dtype}"
             )
         order = list(inspect.signature(layer.call).parameters)
