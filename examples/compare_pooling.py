@@ -2,11 +2,11 @@
 
     python examples/compare_pooling.py [--epochs 3] [--out runs/compare]
 
-The same small autoencoder, data and seed for every pair. The table tells the error on
-the test images; the parameters; the time of a training step against that of the first
-pair, taken in turn; and the shift consistency of the reconstruction f for a shift S by
-one pixel, `1 - |f(S x) - S f(x)|^2 / |f(x) - mean|^2`. By its partner, "max" hands the
-places of all maxima past the 16 latent numbers, so it knows more.
+The same autoencoder, data and seed for every pair. The table tells the test error; the
+parameters; the time of a step against that of the first pair, taken in turn; the shift
+consistency of the reconstruction f for a shift S by one pixel, which is
+`1 - |f(S x) - S f(x)|^2 / |f(x) - mean|^2`. By its partner, "max" hands the places of
+all maxima past the 16 latent numbers, so it knows more.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from PIL import Image, ImageDraw
 import keras_cae as cae
 from keras_cae.layers.pairs import POOLINGS, pooling_named
 
-RETURNS = {"max": {"return_switches": True}}
 PAIRS = [("max", "nearest"), ("max", "linear"), ("max", "subpixel")]
 PAIRS += [(name, "partner") for name in sorted(POOLINGS)]
 
@@ -56,7 +55,9 @@ def picture(image: np.ndarray, side: int = 112) -> Image.Image:
     """An image after each pooling, and below after its partner too."""
     sheet = Image.new("L", (len(POOLINGS) * (side + 4), 2 * side + 20), 255)
     for column, name in enumerate(sorted(POOLINGS)):
-        pooling = pooling_named(name, 2, **RETURNS.get(name, {}))
+        pooling = pooling_named(
+            name, 2, **({"return_switches": True} if name == "max" else {})
+        )
         pooled, *switches = keras.tree.flatten(pooling(image))
         given = {"switches": switches[0]} if switches else {}
         restored = cae.layers.partner_of(pooling)(pooled, like=image, **given)
@@ -64,8 +65,7 @@ def picture(image: np.ndarray, side: int = 112) -> Image.Image:
         ImageDraw.Draw(sheet).text((left + 2, 2), name, fill=0)
         for row, x in enumerate((pooled, restored)):
             x = np.asarray(x)[0, ..., 0]
-            low, high = x.min(), max(x.max(), x.min() + 1e-6)
-            pixels = Image.fromarray(np.uint8(255 * (x - low) / (high - low)))
+            pixels = Image.fromarray(np.uint8(255 * (x - x.min()) / np.ptp(x)))
             pixels = pixels.resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(pixels, (left, 16 + row * (side + 4)))
     return sheet

@@ -85,7 +85,13 @@ def _train(options: argparse.Namespace) -> None:
         keras.callbacks.TensorBoard(log_dir, write_graph=False),
         PooledFeatureMaps(log_dir, test),
     ]
-    model.fit(train, validation_data=test, epochs=options.epochs, callbacks=callbacks)
+    model.fit(
+        train,
+        validation_data=test,
+        epochs=options.epochs,
+        callbacks=callbacks,
+        shuffle=False,  # the data does it
+    )
     error = model.evaluate(test, verbose=0)
     picture = log_dir / "reconstructions.png"
     _draw(model, test, picture)
@@ -94,7 +100,8 @@ def _train(options: argparse.Namespace) -> None:
     print(f"\nTest error   {error:.5f} (mean squared error)")
     print(f"Picture      {picture}")
     print(f"SavedModel   {path}")
-    print(f"TensorBoard  {_tensorboard()} --logdir {log_dir} --samples_per_plugin images=0")
+    command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=0"
+    print(f"TensorBoard  {command}")
 
 
 def _tensorboard() -> str:

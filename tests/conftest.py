@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,3 +19,13 @@ def pytest_report_header():
     import keras
 
     return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+@pytest.fixture(scope="session")
+def digits_dir(tmp_path_factory):
+    """A folder in which TFDS has prepared the digits."""
+    from keras_cae import data
+
+    folder = tmp_path_factory.mktemp("tfds")
+    data.load("digits", "test", data_dir=folder)
+    return folder

@@ -37,11 +37,9 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tfds")
-    data.load("digits", "test", data_dir=folder)
-    return folder
+@pytest.fixture
+def data_dir(digits_dir):
+    return digits_dir
 
 
 @pytest.fixture

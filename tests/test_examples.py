@@ -41,6 +41,16 @@ def test_denoise_digits():
         assert picture.size == (280, 84)
 
 
+def test_compare_pooling():
+    from PIL import Image
+
+    pairs = [("max", "partner"), ("haar", "nearest")]
+    rows = main_of("compare_pooling")(1, "out", filters=(2, 2), pairs=pairs)
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["max", "haar"]
+    with Image.open("out/pooling.png") as picture:
+        assert picture.width > 1000
+
+
 def test_every_example_is_run_and_short():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
     assert all(f"test_{name}" in globals() for name in names)

@@ -89,7 +89,8 @@ class StochasticPooling(_windows.PoolingLayer):
         part = total * keras.random.uniform(
             ops.shape(total), dtype=total.dtype, seed=self.seed_generator
         )
-        drawn = below = ops.zeros_like(total)
+        # Some cell is drawn wherever the total is positive, and no NaN is hidden.
+        drawn, below = total, ops.zeros_like(total)
         for cell in cells:
             drawn = ops.where((cell > 0) & (below <= part), cell, drawn)
             below = below + cell

@@ -99,7 +99,7 @@ class LpPooling(_windows.PoolingLayer):
             p = 1 + ops.softplus(ops.cast(self.rho, cells[0].dtype))
         # Nothing overflows: the largest value of a window is 1, and so is its power.
         largest = _cells.maximum(cells)
-        scale = ops.where(largest > 0, largest, 1)
+        scale = ops.where(ops.equal(largest, 0), 1, largest)
         powers = _cells.total([_power(cell / scale, p) for cell in cells])
         return ops.cast(scale * _power(powers, 1 / p), self.compute_dtype)
 
@@ -108,9 +108,9 @@ class LpPooling(_windows.PoolingLayer):
 
 
 def _power(x, exponent):
-    """`x ** exponent` for x of 0 and more, whose gradient at 0 is 0, never NaN."""
-    positive = x > 0
-    return ops.where(positive, ops.power(ops.where(positive, x, 1), exponent), 0)
+    """`x ** exponent` for x of 0 and more, with a gradient of 0 at 0."""
+    zero = ops.equal(x, 0)
+    return ops.where(zero, 0, ops.power(ops.where(zero, 1, x), exponent))
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")

@@ -51,7 +51,22 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
 
 def lacks_kernel(error: Exception) -> bool:
     """Whether the backend cannot do this here, as TensorFlow half floats on a CPU."""
-    return type(error).__name__ in _NO_KERNEL
+    return type(error).__name__ in _NO_KERNEL or "NHWC" in str(error)
+
+
+def where_possible(promise: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The promise, not judged where the backend has no kernel for it."""
+
+    @functools.wraps(promise)
+    def judged(trial: Any, **kwargs: Any) -> Any:
+        try:
+            return promise(trial, **kwargs)
+        except Exception as error:
+            if lacks_kernel(error):
+                return False
+            raise
+
+    return judged
 
 
 def resilient(function: Callable[[arrays.Arrays], Any]) -> Callable[..., Any]:

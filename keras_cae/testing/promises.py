@@ -170,6 +170,7 @@ def samples(trial: Trial) -> None:
         arrays.require_equal(got, expected, f"sample {i} without the others")
 
 
+@backends.where_possible
 def data_format(trial: Trial) -> bool | None:
     """Both data formats give the same, transposed."""
     formats = {"channels_first", "channels_last"}
