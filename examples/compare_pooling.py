@@ -1,7 +1,5 @@
 """Every pooling with its partner: one table of trained autoencoders, one picture.
 
-    python examples/compare_pooling.py [--epochs 3] [--out runs/compare]
-
 The same autoencoder, data and seed for every pair. The table tells the test error; the
 parameters; the time of a step against that of the first pair, taken in turn; the shift
 consistency of the reconstruction f for a shift S by one pixel, which is
@@ -29,7 +27,7 @@ def train(pooling: str, unpooling: str, data, epochs: int, filters) -> cae.Autoe
     keras.utils.set_random_seed(0)
     settings = {"filters": filters, "pooling": pooling, "unpooling": unpooling}
     model = cae.autoencoder((28, 28, 1), latent=16, **settings)
-    model.compile(keras.optimizers.Adam(2e-3), "mse")
+    model.compile("adam", "mse")
     model.fit(data, epochs=epochs, verbose=0)
     return model
 
@@ -41,9 +39,9 @@ def shift_consistency(model: keras.Model, images: np.ndarray) -> float:
     return float(1 - error / np.var(plain))
 
 
-def step_times(models: list[keras.Model], batch, rounds: int = 15) -> np.ndarray:
+def step_times(models: list[keras.Model], batch) -> np.ndarray:
     """The median time of a training step, all models in turn."""
-    times = np.zeros((rounds, len(models)))
+    times = np.zeros((15, len(models)))
     for at in np.ndindex(times.shape):
         start = time.perf_counter()
         models[at[1]].train_on_batch(*batch)
@@ -55,14 +53,13 @@ def picture(image: np.ndarray, side: int = 112) -> Image.Image:
     """An image after each pooling, and below after its partner too."""
     sheet = Image.new("L", (len(POOLINGS) * (side + 4), 2 * side + 20), 255)
     for column, name in enumerate(sorted(POOLINGS)):
-        pooling = pooling_named(
-            name, 2, **({"return_switches": True} if name == "max" else {})
-        )
+        asked = {"return_switches": True} if name == "max" else {}
+        pooling = pooling_named(name, 2, **asked)
         pooled, *switches = keras.tree.flatten(pooling(image))
         given = {"switches": switches[0]} if switches else {}
         restored = cae.layers.partner_of(pooling)(pooled, like=image, **given)
         left = column * (side + 4)
-        ImageDraw.Draw(sheet).text((left + 2, 2), name, fill=0)
+        ImageDraw.Draw(sheet).text((left, 2), name)
         for row, x in enumerate((pooled, restored)):
             x = np.asarray(x)[0, ..., 0]
             pixels = Image.fromarray(np.uint8(255 * (x - x.min()) / np.ptp(x)))
@@ -74,8 +71,8 @@ def picture(image: np.ndarray, side: int = 112) -> Image.Image:
 def main(epochs: int = 3, out: str = "runs/compare", filters=(16, 32), pairs=PAIRS):
     """Trains all pairs, writes table.md and pooling.png, returns the table's rows."""
     data, test = cae.data.load(batch_size=64), cae.data.load("digits", "test")
-    models = [train(*pair, data, epochs, filters) for pair in pairs]
     images = np.concatenate([x for x, _ in test.as_numpy_iterator()])
+    models = [train(*pair, data, epochs, filters) for pair in pairs]
     found = [
         (m.evaluate(test, verbose=0), shift_consistency(m, images)) for m in models
     ]
@@ -99,4 +96,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--out", default="runs/compare")
-    print("\n".join(main(**vars(parser.parse_args()))))
+    print(*main(**vars(parser.parse_args())), sep="\n")

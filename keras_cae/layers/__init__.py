@@ -10,6 +10,7 @@ from keras_cae.layers.rearrange import DepthToSpace, SpaceToDepth
 from keras_cae.layers.resize import Upsampling
 from keras_cae.layers.stochastic import StochasticPooling
 from keras_cae.layers.strided import StridedConv, TransposedConv
+from keras_cae.layers.subpixel import SubpixelConv
 from keras_cae.layers.upsampling_conv import UpsamplingConv
 from keras_cae.layers.weighted import LpPooling, SoftPooling
 
@@ -31,6 +32,7 @@ __all__ = [
     "SpaceToDepth",
     "StochasticPooling",
     "StridedConv",
+    "SubpixelConv",
     "TransposedConv",
     "Upsampling",
     "UpsamplingConv",

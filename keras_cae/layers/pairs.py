@@ -15,6 +15,7 @@ from keras_cae.layers.rearrange import DepthToSpace, SpaceToDepth
 from keras_cae.layers.resize import Upsampling
 from keras_cae.layers.stochastic import StochasticPooling
 from keras_cae.layers.strided import StridedConv, TransposedConv
+from keras_cae.layers.subpixel import SubpixelConv
 from keras_cae.layers.weighted import LpPooling, SoftPooling
 
 POOLINGS: dict[str, type[keras.layers.Layer]] = {
@@ -32,7 +33,7 @@ POOLINGS: dict[str, type[keras.layers.Layer]] = {
     "strided": StridedConv,
 }
 
-UNPOOLINGS = ("linear", "nearest", "transposed")
+UNPOOLINGS = ("linear", "nearest", "subpixel", "transposed")
 
 # Poolings that are no linear map, nor tell where a value stood, have no inverse of
 # their own: nearest up-sampling repeats the value that stands for the window.
@@ -77,6 +78,8 @@ def unpooling_named(name: str, size: Any, /, **kwargs: Any) -> keras.layers.Laye
     _checks.choice("unpooling", name, UNPOOLINGS)
     if name == "transposed":
         return TransposedConv(size, **kwargs)
+    if name == "subpixel":
+        return SubpixelConv(size=size, **kwargs)
     return Upsampling(size, name if name == "linear" else "nearest", **kwargs)
 
 
