@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_cae import _checks, data
-from keras_cae._files import whole_file
+from keras_cae._files import whole
 from keras_cae.callbacks import PooledFeatureMaps
 from keras_cae.export import next_version
 from keras_cae.layers.pairs import POOLINGS, UNPOOLINGS
@@ -145,7 +145,7 @@ def _draw(model: Autoencoder, test: Any, path: Path) -> None:
     picture = np.kron(picture, np.ones((ENLARGED, ENLARGED, 1), "uint8"))
     if picture.shape[-1] == 1:
         picture = picture[..., 0]
-    with whole_file(path) as written:
+    with whole(path) as written:
         Image.fromarray(picture).save(written, "PNG")
 
 

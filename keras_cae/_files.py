@@ -8,29 +8,17 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """An empty folder on the disk of `path`, gone at the end, whatever happens."""
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file or a folder; if all goes well it takes the place of `path`.
+
+    That is on the same disk, and gone at the end whatever happens.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        yield folder
+        yield beside / path.name
+        if path.is_dir():
+            path.rename(beside / "replaced")
+        (beside / path.name).replace(path)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to make, which takes the place of `path` if all goes well."""
-    with _beside(path) as folder:
-        yield folder / "new"
-        if path.exists():
-            path.rename(folder / "old")
-        (folder / "new").rename(path)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `path` if all goes well."""
-    with _beside(path) as folder:
-        yield folder / path.name
-        (folder / path.name).replace(path)
+        shutil.rmtree(beside, ignore_errors=True)

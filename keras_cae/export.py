@@ -1,5 +1,6 @@
-"""SavedModels with named endpoints, written whole or not at all."""
+"""Models for use without Keras, written whole or not at all."""
 
+import importlib.util
 import inspect
 import os
 from pathlib import Path
@@ -9,7 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cae._files import whole_folder
+from keras_cae import _checks
+from keras_cae._files import whole
 
 _TOLERANCE = 1e-3
 
@@ -25,38 +27,65 @@ def next_version(folder: str | os.PathLike[str]) -> Path:
     return folder / str(max([int(n) for n in names if n.isdecimal()], default=0) + 1)
 
 
-def export_saved_model(
-    model: keras.Model, path: str | os.PathLike[str], *, overwrite: bool = False
+def export_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: str = "tf_saved_model",
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Writes an autoencoder as one SavedModel with four endpoints.
+    """Writes an autoencoder for use without Keras and this package.
 
-    `serve` and `reconstruct` map "image" to "reconstruction", `encode` maps "image" to
-    "latent" (and to switches, if the decoder needs them), `decode` maps what `encode`
-    gave to "reconstruction". The batch is dynamic, sizes are as in the model, outputs
-    are float32. `tf.saved_model.load(path)` needs neither Keras nor this package.
+    A SavedModel has four endpoints: `serve` and `reconstruct` map "image" to
+    "reconstruction", `encode` maps "image" to "latent" (and to switches, if the decoder
+    needs them), `decode` maps what `encode` gave to "reconstruction". The batch is
+    dynamic, sizes are as in the model, outputs are float32. LiteRT and ONNX files hold
+    the map from image to reconstruction.
 
     The model is written beside `path`, loaded again, compared with the Keras model on
     random images, and only then moved into place.
 
     Args:
         model: A model with an `encoder` and a `decoder`.
-        path: The folder to write, for TensorFlow Serving `<name>/<version>`.
-        overwrite: Whether a folder that exists is replaced.
+        path: What to write: for a SavedModel a folder, for TensorFlow Serving
+            `<name>/<version>`; for LiteRT a file `*.tflite`, for ONNX one `*.onnx`.
+        format: "tf_saved_model", "litert" or "onnx".
+        overwrite: Whether a path that exists is replaced.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is False.
-        OSError: The folder cannot be written.
-        RuntimeError: What was written does not give the outputs of the model.
+        ImportError: The packages of the format are missing.
+        OSError: The path cannot be written.
+        RuntimeError: What was written does not run, or not as the model does.
+        ValueError: There is no such format.
     """
+    _checks.choice("format", format, _RUNNERS)
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(
             "`path` must not exist; pass another one, or overwrite=True. "
             f"Received: path={str(path)!r}"
         )
-    with whole_folder(path) as folder:
-        _write(model, folder)
-        _compare(model, folder)
+    _require(format)
+    shape = [2, *(size or 13 for size in model.input.shape[1:])]
+    image = np.random.default_rng(0).uniform(size=shape).astype("float32")
+    want = ops.convert_to_numpy(_served(model(image, training=False)))
+    with whole(path) as written:
+        if format == "tf_saved_model":
+            _write(model, written)
+        else:
+            keras.Model.export(model, str(written), format=format, verbose=False)
+        _compare(_RUNNERS[format], written, image, want)
+
+
+def _require(format: str) -> None:
+    """The packages that write and run a format."""
+    for module in _PACKAGES.get(format, ()):
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(
+                f"The format {format!r} needs the package {module}: "
+                f'pip install "keras_cae[{format}]"'
+            )
 
 
 def _write(model: keras.Model, folder: Path) -> None:
@@ -107,18 +136,55 @@ def _served(x):
     return ops.cast(x, "float32")
 
 
-def _compare(model: keras.Model, folder: Path) -> None:
-    """Loads what was written and checks it against the model it was made from."""
-    import tensorflow as tf
-
-    shape = [2, *(size or 13 for size in model.input.shape[1:])]
-    image = np.random.default_rng(0).uniform(size=shape).astype("float32")
-    served = tf.saved_model.load(str(folder))
-    got = served.serve(image)["reconstruction"]
-    want = _served(model(image, training=False))
-    difference = np.max(np.abs(np.asarray(got) - ops.convert_to_numpy(want)))
+def _compare(run: Any, path: Path, image: Any, want: Any) -> None:
+    """Runs what was written and checks it against the model it was made from."""
+    try:
+        difference = np.max(np.abs(run(path, image) - want))
+    except Exception as error:
+        raise RuntimeError(
+            "What was exported does not run; it was not put in place. The format says: "
+            f"{error}"
+        ) from error
     if not difference <= _TOLERANCE:
         raise RuntimeError(
-            "The SavedModel does not give the outputs of the model; it was not put in "
-            f"place. Largest difference: {difference}, allowed: {_TOLERANCE}"
+            "What was exported does not give the outputs of the model; it was not put "
+            f"in place. Largest difference: {difference}, allowed: {_TOLERANCE}"
         )
+
+
+def _run_saved_model(path: Path, image: Any) -> Any:
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(path))
+    return served.serve(image)["reconstruction"].numpy()
+
+
+def _run_litert(path: Path, image: Any) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    place = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(place, image.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(place, image)
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def _run_onnx(path: Path, image: Any) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    return session.run(None, {session.get_inputs()[0].name: image})[0]
+
+
+_RUNNERS = {
+    "tf_saved_model": _run_saved_model,
+    "litert": _run_litert,
+    "onnx": _run_onnx,
+}
+_PACKAGES = {
+    "tf_saved_model": (),
+    "litert": ("ai_edge_litert",),
+    "onnx": ("onnx", "tf2onnx", "onnxruntime"),
+}

@@ -9,7 +9,7 @@ import keras
 from keras_cae import _checks, _parts
 from keras_cae._convs import fresh
 from keras_cae.blocks import DecoderBlock, EncoderBlock
-from keras_cae.export import export_saved_model
+from keras_cae.export import export_model
 from keras_cae.layers import MaxPooling
 
 
@@ -64,14 +64,14 @@ class Autoencoder(keras.Model):
         overwrite: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes a SavedModel with endpoints; see `keras_cae.export`.
+        """Writes a SavedModel with endpoints, LiteRT or ONNX: see `keras_cae.export`.
 
         Other formats, and further arguments, are those of `keras.Model.export`.
         """
-        if format != "tf_saved_model" or kwargs:
+        if kwargs or format not in ("tf_saved_model", "litert", "onnx"):
             super().export(filepath, format=format, verbose=verbose, **kwargs)
         else:
-            export_saved_model(self, filepath, overwrite=overwrite)
+            export_model(self, filepath, format, overwrite=overwrite)
 
     def get_config(self) -> dict[str, Any]:
         return {

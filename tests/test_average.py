@@ -72,8 +72,12 @@ def test_channels_are_independent(case):
     np.testing.assert_array_equal(spread[..., others], again[..., others])
 
 
+# On PyTorch, "same" padding counts in the means of Keras.
+PADDINGS = ("valid",) if keras.backend.backend() == "torch" else ("same", "valid")
+
+
 @many(40)
-@given(cases())
+@given(cases(paddings=PADDINGS))
 def test_pooling_equals_that_of_keras(case):
     theirs = getattr(keras.layers, f"AveragePooling{len(case.grid)}D")
     x = case.numbers()
@@ -123,6 +127,8 @@ def test_means_are_as_exact_as_float64():
     case = Case((4,), (3,), (2,))
     x = case.numbers() + np.float64(0.1)
     y = case.run(AveragePooling(**case.settings, dtype="float64"), x)
+    if y.dtype != "float64":
+        pytest.skip("JAX has no float64 unless it is told to")
     np.testing.assert_allclose(y, average_pool(case, x), rtol=1e-14)
 
 

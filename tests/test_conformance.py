@@ -90,6 +90,13 @@ CASES = [
     (layers.StridedConv(), IMAGE),
     (layers.StridedConv(3, **OTHER, **LEARNED), first(IMAGE)),
     (layers.StridedConv(3, 2), VOLUME),
+    (layers.SubpixelConv(), {"x": HALF, "like": IMAGE}),
+    (
+        layers.SubpixelConv(
+            **LEARNED, kernel_size=2, size=3, data_format="channels_first"
+        ),
+        first(HALF),
+    ),
     (layers.TransposedConv(), {"x": HALF, "like": IMAGE}),
     (layers.TransposedConv(3, **OTHER, **LEARNED), first(THIRD)),
     (layers.TransposedConv(3, 2), maps(4)),
@@ -100,15 +107,25 @@ CASES = [
     (layers.UpsamplingConv(4), {"x": HALF, "like": IMAGE}),
     (
         layers.UpsamplingConv(
-            4,
+            **LEARNED,
             kernel_size=2,
             size=3,
             interpolation="linear",
             data_format="channels_first",
-            use_bias=False,
-            kernel_initializer="he_normal",
         ),
         first(HALF),
+    ),
+    # As many channels as columns: nothing may take the one axis for the other.
+    *(
+        (kind(filters=6, data_format="channels_first"), first(maps(*grid)))
+        for kind, grid in (
+            (layers.StridedConv, (4, 12)),
+            (layers.SubpixelConv, (4, 3)),
+            (layers.TransposedConv, (4, 3)),
+            (layers.UpsamplingConv, (4, 3)),
+            (cae.DecoderBlock, (4, 3)),
+            (cae.EncoderBlock, (4, 6)),
+        )
     ),
     (cae.EncoderBlock(4), IMAGE),
     (
@@ -173,6 +190,7 @@ def with_partner(pooling):
 
 ADJOINT = {"adjoint": True}
 LOSSLESS = {"lossless": True, "adjoint": True, "idempotent": True}
+MIXING = {"mixes_channels": True}
 IDEMPOTENT = {"idempotent": True}
 PAIRS = [
     (*with_partner(layers.AveragePooling(2)), IMAGE, ADJOINT),
@@ -198,8 +216,10 @@ PAIRS = [
     (*with_partner(layers.SpaceToDepth(3)), IMAGE, LOSSLESS),
     (*with_partner(layers.SpaceToDepth((2, 3))), IMAGE, LOSSLESS),
     (*with_partner(layers.StochasticPooling(2)), POSITIVE, IDEMPOTENT),
-    (*shared_kernel(2, 2), IMAGE, ADJOINT | {"mixes_channels": True}),
-    (*shared_kernel(3, 2), IMAGE, ADJOINT | {"mixes_channels": True}),
+    (*shared_kernel(2, 2), IMAGE, ADJOINT | MIXING),
+    (*shared_kernel(3, 2), IMAGE, ADJOINT | MIXING),
+    (layers.StridedConv(2), layers.SubpixelConv(), IMAGE, MIXING),
+    (layers.StridedConv(3), layers.UpsamplingConv(3, 3, 3), IMAGE, MIXING),
     (layers.MaxPooling(2), layers.Upsampling(2), IMAGE, IDEMPOTENT),
     (layers.MaxPooling(3), layers.Upsampling(3, "linear"), SEQUENCE, {}),
 ]

@@ -8,6 +8,7 @@ import pytest
 
 import keras_cae as cae
 from keras_cae import export
+from keras_cae.layers import pairs
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's"
@@ -130,8 +131,8 @@ def test_an_existing_version_stays(tmp_path):
 def test_nothing_is_left_of_a_failed_export(failing, error, tmp_path, monkeypatch):
     whole = getattr(export, failing)
 
-    def broken(model, folder):
-        whole(model, folder)
+    def broken(*arguments):
+        whole(*arguments)
         raise error
 
     monkeypatch.setattr(export, failing, broken)
@@ -145,13 +146,46 @@ def test_outputs_that_differ_are_not_put_in_place(tmp_path, monkeypatch):
     write = export._write
 
     def wrong(model, folder):
-        write(model, folder)
         model.set_weights([w + 1 for w in model.get_weights()])
+        write(model, folder)
 
     monkeypatch.setattr(export, "_write", wrong)
     with pytest.raises(RuntimeError, match="does not give the outputs"):
         model.export(tmp_path / "1")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_run_is_not_put_in_place(tmp_path, monkeypatch):
+    def broken(path, image):
+        raise ValueError("no such operation")
+
+    monkeypatch.setitem(export._RUNNERS, "tf_saved_model", broken)
+    with pytest.raises(RuntimeError, match=r"does not run.*no such operation"):
+        made(**CASES["dense"]).export(tmp_path / "1")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "suffix", "package"),
+    [("litert", "tflite", "ai_edge_litert"), ("onnx", "onnx", "onnxruntime")],
+)
+@pytest.mark.parametrize("pooling", sorted(pairs.POOLINGS))
+@pytest.mark.slow
+def test_other_formats_carry_every_pair(pooling, format, suffix, package, tmp_path):
+    pytest.importorskip(package)
+    model = made((7, 10, 2), pooling=pooling, unpooling="partner")
+    path = tmp_path / f"model.{suffix}"
+    model.export(path, format=format)
+    image = image_for(model)
+    want = np.asarray(model(image))
+    assert want.std() > 0.01
+    np.testing.assert_allclose(export._RUNNERS[format](path, image), want, atol=1e-5)
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(export._PACKAGES, "onnx", ("no_such_package",))
+    with pytest.raises(ImportError, match=r"keras_cae\[onnx\]"):
+        made(**CASES["dense"]).export(tmp_path / "model.onnx", format="onnx")
 
 
 def test_a_path_that_cannot_be_made_is_an_oserror(tmp_path):

@@ -20,14 +20,13 @@ def state_of(layer):
 
 
 def network(seed=3, **kwargs):
-    """A small network with its noise in two places."""
+    """A small network with noise in it."""
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
             keras.layers.Conv2D(4, 3, activation="relu"),
             StochasticPooling(2, seed=seed),
-            StochasticPooling(3, 2, seed=seed),
             keras.layers.GlobalAveragePooling2D(),
             keras.layers.Dense(1),
         ]
@@ -58,7 +57,7 @@ def test_inference_takes_the_expectation(case):
     np.testing.assert_allclose(y, expected, rtol=1e-5)
 
 
-@many(250)
+@many(100)
 @given(cases())
 def test_training_draws_a_positive_value_of_each_window(case):
     x = case.numbers()
@@ -225,11 +224,7 @@ def test_training_compiles_by_xla_and_draws_anew_each_step():
     model = network(jit_compile=True)
     losses = fit(model, 3)
     assert np.isfinite(losses).all()
-    # Four steps an epoch.
-    assert [state_of(layer)[1] for layer in model.layers[1:3]] == [
-        12,
-        12,
-    ]
+    assert state_of(model.layers[1])[1] == 12  # steps
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31, True, 1.5, "7"])

@@ -299,5 +299,5 @@ def test_refuses_a_like_that_cuts_off_whole_cells(kernel_size, like):
 def test_refuses_other_channels_than_it_was_built_for():
     layer = UpsamplingConv(2)
     layer.build((None, 4, 4, 3))
-    with pytest.raises(ValueError, match="expected axis -1 of input shape"):
+    with pytest.raises(ValueError, match="of input shape to have value 3"):
         layer(np.zeros((1, 4, 4, 2)))

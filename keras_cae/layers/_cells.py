@@ -9,7 +9,7 @@ from keras_cae.layers import _windows
 def precise(x):
     """`x` in float32, or in float64 where it is in that."""
     dtype = keras.backend.standardize_dtype(x.dtype)
-    return ops.cast(x, keras.backend.result_type(dtype, "float32"))
+    return x if dtype == "float64" else ops.cast(x, "float32")
 
 
 def of_windows(windows: _windows.Windows, x, border: float = 0.0):

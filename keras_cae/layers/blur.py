@@ -113,12 +113,18 @@ class BlurPooling(_FilterWindows, _windows.PoolingLayer):
     def windows_for(self, shape: Any) -> _windows.Windows:
         windows = super().windows_for(shape)
         grid = tuple(shape[axis] for axis in windows.axes)
-        width = self.filter_size // 2 if self.padding == "same" else 0
-        if self.border == "reflect" and any(n is not None and n < width for n in grid):
+        least = min((n for n in grid if n is not None), default=self.filter_size)
+        received = f"Received: filter_size={self.filter_size}, a grid of {grid}"
+        if self.padding == "valid" and least < self.filter_size:
             raise ValueError(
-                '`border="reflect"` must not be wider than the grid: use '
-                'border="edge", or a smaller filter. Received: filter_size='
-                f"{self.filter_size} with a border of {width} cells, a grid of {grid}"
+                '`filter_size` must not be larger than the grid with padding="valid". '
+                f"{received}"
+            )
+        reflects = self.padding == "same" and self.border == "reflect"
+        if reflects and least < self.filter_size // 2:
+            raise ValueError(
+                '`border="reflect"`, of `filter_size // 2` cells, must not be wider '
+                f'than the grid: use border="edge" or a smaller filter. {received}'
             )
         return windows
 

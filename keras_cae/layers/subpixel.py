@@ -76,6 +76,7 @@ class SubpixelConv(KernelUpsampling):
             filters,
             kernel_size,
             size,
+            interpolation="nearest",
             data_format=data_format,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,

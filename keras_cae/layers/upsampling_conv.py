@@ -1,6 +1,5 @@
 """Up-sampling, then a convolution, for less than the two cost one after the other."""
 
-import math
 from typing import Any
 
 import keras
@@ -142,9 +141,9 @@ class UpsamplingConv(KernelUpsampling):
         x = ops.cast(x, self.compute_dtype)
         if self._swaps():
             return self._swapped(x, like)
-        folding = self._folding(x.shape, like)
-        folds = math.prod(folding.values()) > 1
-        y = self._folded(x, like, folding) if folds else self._plain(x, like)
+        strides = self._strides(x.shape, like)
+        folds = max(strides) > 1
+        y = self._folded(x, like, strides) if folds else self._plain(x, like)
         return self._biased(y)
 
     def _plain(self, x, like: Any):
@@ -162,32 +161,35 @@ class UpsamplingConv(KernelUpsampling):
         """
         return super().call(self._biased(self._convolve(x)), like)
 
-    def _folding(self, shape: Any, like: Any) -> dict[int, int]:
-        """The axes along which both steps can be one, and their factors.
+    def _strides(self, shape: Any, like: Any) -> tuple[int, ...]:
+        """Along which axes both steps can be one: their factors, elsewhere 1.
 
-        Where `like` cuts cells off, those were within reach of the folded kernel.
+        Not where `like` cuts cells off: these were within reach of the kernel. And not
+        with one filter and mixed strides, since TensorFlow may leave a part of that
+        gradient unset on a CPU.
         """
-        if self.interpolation != "nearest" or not all(
-            taps % 2 for taps in self.kernel.shape[:-2]
-        ):
-            return {}
+        *kernel_size, _, filters = self.kernel.shape
         whole = self.compute_output_shape(shape)
         asked = self.compute_output_shape(shape, like)
-        return {
-            axis: factor
+        strides = tuple(
+            factor if like is None or None is not whole[axis] == asked[axis] else 1
             for axis, factor in self._factors(shape).items()
-            if like is None or (whole[axis] is not None and whole[axis] == asked[axis])
-        }
+        )
+        odd = all(taps % 2 for taps in kernel_size)
+        mixed = filters == 1 and 1 in strides
+        if self.interpolation == "nearest" and odd and not mixed:
+            return strides
+        return (1,) * len(strides)
 
-    def _folded(self, x, like: Any, folding: dict[int, int]):
-        """Both steps as one where `folding` says so, up-sampled first elsewhere."""
+    def _folded(self, x, like: Any, strides: tuple[int, ...]):
+        """Up-sampled first where the stride is 1, and both steps as one elsewhere."""
         factors = self._factors(x.shape)
         asked = _windows.asked_grid(like, tuple(factors)) or [None] * len(factors)
-        for (axis, factor), size in zip(factors.items(), asked, strict=True):
-            if axis not in folding:
+        sides = zip(factors.items(), strides, asked, strict=True)
+        for (axis, factor), stride, size in sides:
+            if stride == 1 and size is not None:
                 x = _windows.interleave([x] * factor, axis)
                 x = _windows.fit(x, (axis,), (size,))
-        strides = tuple(folding.get(axis, 1) for axis in factors)
         return fold(x, self.kernel, strides, self.data_format)
 
 

@@ -10,7 +10,8 @@ from keras import ops
 
 from keras_cae.testing import arrays
 
-_NO_KERNEL = {"NotFoundError", "NotImplementedError", "UnimplementedError"}
+# How TensorFlow and PyTorch say that they have no kernel for a dtype or a format.
+_NO_KERNEL = ("NotFoundError", "UnimplementedError", "NHWC", "not implemented for")
 
 
 def is_tensorflow() -> bool:
@@ -51,10 +52,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
 
 def lacks_kernel(error: Exception) -> bool:
     """Whether the backend cannot do this here, as TensorFlow half floats on a CPU."""
-    return type(error).__name__ in _NO_KERNEL or "NHWC" in str(error)
+    text = f"{type(error).__name__}: {error}"
+    return any(sign in text for sign in _NO_KERNEL)
 
 
-def where_possible(promise: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def where_possible(promise: Callable[..., Any]) -> Callable[..., Any]:
     """The promise, not judged where the backend has no kernel for it."""
 
     @functools.wraps(promise)

@@ -22,7 +22,7 @@ def gradients(trial: Trial) -> bool | None:
         for name, array in trial.tensors.items()
     }
     for where, tensors in (("", trial.tensors), (" at zero", zeros)):
-        layer = trial.copy()
+        layer = trial.clone()
         _require_finite(trial.outputs(layer, tensors, training=True), f"output{where}")
         slopes = backends.gradients(layer, call, tensors)
         for name, slope in slopes.items():
@@ -41,7 +41,7 @@ def _require_finite(tensors: list[np.ndarray], what: str) -> None:
 @backends.where_possible
 def mixed_precision(trial: Trial, policy: str) -> None:
     """Outputs are as narrow as promised, and near those of float32."""
-    layer = trial.copy(dtype=policy)
+    layer = trial.clone(dtype=policy)
     call = backends.resilient(functools.partial(trial.call, layer, training=False))
     outputs = call(trial.tensors)
     for y in keras.tree.flatten(outputs):

@@ -138,7 +138,7 @@ def _shapes(tensors: arrays.Arrays) -> str:
 
 def state(trial: Trial) -> None:
     """No weight and no other variable changes at inference."""
-    layer = trial.copy()
+    layer = trial.clone()
     before = [ops.convert_to_numpy(variable) for variable in layer.variables]
     trial.outputs(layer)
     for variable, old in zip(layer.variables, before, strict=True):
@@ -179,7 +179,7 @@ def data_format(trial: Trial) -> bool | None:
         return False
     (other,) = formats - {given}
     tensors = {n: arrays.transposed(a, to=other) for n, a in trial.tensors.items()}
-    layer = trial.copy(tensors, data_format=other)
+    layer = trial.clone(tensors, data_format=other)
     got = trial.outputs(layer, tensors)
     back = [arrays.transposed(y, to=given) for y in got]
     arrays.require_equal(back, trial.expected, f"in {other}, transposed")

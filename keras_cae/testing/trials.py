@@ -74,7 +74,7 @@ class Trial:
             config = _with_setting(config, key, config.get(key), value)
         return type(self.layer).from_config(config)
 
-    def copy(
+    def clone(
         self, tensors: arrays.Arrays | None = None, **changes: Any
     ) -> keras.layers.Layer:
         """A fresh layer, built by a call with `tensors`, with the shared weights."""
@@ -102,7 +102,7 @@ class Trial:
     @functools.cached_property
     def reference(self) -> keras.layers.Layer:
         """The copy to which others are compared."""
-        return self.copy()
+        return self.clone()
 
     @functools.cached_property
     def expected(self) -> list[np.ndarray]:
@@ -114,7 +114,7 @@ class Trial:
         """The tensors on another grid that the layer takes, and the outputs there."""
         for tensors in arrays.other_sizes(self.tensors, self.channels_first):
             try:
-                return tensors, self.outputs(self.copy(tensors), tensors)
+                return tensors, self.outputs(self.clone(tensors), tensors)
             except Exception:  # a layer may refuse a grid, whatever it raises
                 continue
         return None
@@ -177,7 +177,7 @@ def _tensors_of(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
     for key, leaf in _named_leaves(name, value):
         if keras.ops.is_tensor(leaf):
             leaf = keras.ops.convert_to_numpy(leaf)
-        if isinstance(leaf, np.ndarray):
+        if isinstance(leaf, np.ndarray) and leaf.ndim:
             yield key, leaf.astype("float32") if leaf.dtype == "float64" else leaf
 
 
