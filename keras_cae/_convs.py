@@ -1,9 +1,11 @@
 """Convolution -> norm -> activation, as often as asked: what both blocks share."""
 
 import math
+import types
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_cae import _checks
 from keras_cae.layers import _windows
@@ -34,10 +36,11 @@ class ConvBlock(keras.layers.Layer):
         self.filters = _checks.positive_int("filters", filters)
         self.convs = _checks.positive_int("convs", convs)
         self.kernel_size = _checks.sizes("kernel_size", kernel_size)
-        self.norm = norm
         if not (norm is None or isinstance(norm, keras.layers.Layer)):
-            self.norm = _checks.choice("norm", norm, _NORMS)
-        self.activation = activation_of("activation", activation)
+            norm = _checks.choice("norm", norm, _NORMS)
+        activation = activation_of("activation", activation)
+        # Layers among them are patterns, copied for each convolution: no parts.
+        self._patterns = types.SimpleNamespace(norm=norm, activation=activation)
         if not _checks.is_real(dropout) or not 0 <= dropout < 1:
             raise ValueError(
                 f"`dropout` must be a number in [0, 1). Received: dropout={dropout!r}"
@@ -48,6 +51,16 @@ class ConvBlock(keras.layers.Layer):
         # Of each convolution the parts before and behind where a residual is added.
         self._stages: list[tuple[list[keras.layers.Layer], ...]] = []
         self._shortcut: keras.layers.Layer | None = None
+
+    @property
+    def norm(self) -> Any:
+        """The norm, as it was given."""
+        return self._patterns.norm
+
+    @property
+    def activation(self) -> Any:
+        """The activation: a function, or a layer as it was given."""
+        return self._patterns.activation
 
     def _channel_axis(self, rank: int) -> int:
         return 1 if self.data_format == "channels_first" else rank + 1
@@ -77,6 +90,8 @@ class ConvBlock(keras.layers.Layer):
                     part.build(shape)
                 shape = maps
             self._stages.append((linear, nonlinear))
+        if not self.trainable:
+            self.trainable = False  # for the parts too
 
     def _conv(self, name: str, rank: int, kernel_size: Any) -> keras.layers.Layer:
         return getattr(keras.layers, f"Conv{rank}D")(
@@ -91,7 +106,7 @@ class ConvBlock(keras.layers.Layer):
 
     def _norm(self, number: int, rank: int) -> keras.layers.Layer:
         if isinstance(self.norm, keras.layers.Layer):
-            return self._own(self.norm, number)
+            return copy_of(self.norm, f"norm_{number}")
         settings = {
             "axis": self._channel_axis(rank),
             "name": f"norm_{number}",
@@ -106,15 +121,11 @@ class ConvBlock(keras.layers.Layer):
 
     def _activate(self, number: int) -> keras.layers.Layer:
         if isinstance(self.activation, keras.layers.Layer):
-            return self._own(self.activation, number)
+            return copy_of(self.activation, f"activation_{number}")
         name = f"activation_{number}"
         return keras.layers.Activation(
             self.activation, name=name, dtype=self.dtype_policy
         )
-
-    def _own(self, layer: keras.layers.Layer, number: int) -> keras.layers.Layer:
-        """The given layer for the first convolution, a copy for each further one."""
-        return layer if number == 1 else copy_of(layer, f"{layer.name}_{number}")
 
     def _drop(self, name: str, rank: int) -> keras.layers.Layer:
         """Drops whole channels, since neighbours in a map tell the same."""
@@ -128,6 +139,13 @@ class ConvBlock(keras.layers.Layer):
         self, name: str, value: Any, named: Any, size: _checks.Sizes
     ) -> keras.layers.Layer | None:
         """The layer that changes the grid: given, by name, or none."""
+        if isinstance(value, keras.layers.Layer):
+            other = getattr(value, "data_format", self.data_format)
+            if other != self.data_format:
+                raise ValueError(
+                    f"`{name}` must have the data_format of its block, "
+                    f"{self.data_format!r}. Received: {value!r} with {other!r}"
+                )
         if value is None or isinstance(value, keras.layers.Layer):
             return value
         return named(
@@ -144,10 +162,10 @@ class ConvBlock(keras.layers.Layer):
             for part in linear:
                 x = part(x)
             if self.residual and number == self.convs:
-                x = x + shortcut
+                x = ops.add(x, shortcut)
             for part in nonlinear:
                 x = part(x)
-        return x
+        return ops.cast(x, self.compute_dtype)  # parts may have dtypes of their own
 
     def _conv_parts(self) -> list[keras.layers.Layer]:
         parts = [part for stage in self._stages for group in stage for part in group]
@@ -204,6 +222,8 @@ def activation_of(name: str, value: Any) -> Any:
     if isinstance(value, keras.layers.Layer):
         return value
     try:
+        if isinstance(value, type):
+            raise TypeError
         return keras.activations.get(value)
     except (ValueError, TypeError):
         raise ValueError(

@@ -216,6 +216,11 @@ class DecoderBlock(ConvBlock):
             if not layer.built:
                 layer.build(input_shape)
             input_shape = layer.compute_output_shape(input_shape)
+        if self.output_size is not None:
+            rank = _checks.spatial_rank(self.name, input_shape)
+            size = _checks.per_axis("output_size", self.output_size, rank)
+            axes = _windows.spatial_axes(rank, self.data_format)
+            input_shape = _windows.with_grid(input_shape, axes, size)
         self._build_convs(input_shape)
 
     @property
@@ -265,8 +270,22 @@ class DecoderBlock(ConvBlock):
                 )
             given["switches"] = switches
         if like is not None and _takes(self.unpooling_layer, "like"):
+            self._check_output_size(x, like)
             given["like"], like = like, None
         return given, like
+
+    def _check_output_size(self, x, like: Any) -> None:
+        """Whether a fixed grid can be restored; `like` its layer checks by itself."""
+        layer = self.unpooling_layer
+        if self.output_size is None or layer is None:
+            return
+        try:
+            layer.compute_output_shape(x.shape, like)
+        except ValueError as error:
+            raise ValueError(
+                "`output_size` must be a grid that the unpooling can restore. "
+                f"Received: output_size={self.output_size}. {error}"
+            ) from None
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return self.compute_output_spec(keras.KerasTensor(input_shape)).shape

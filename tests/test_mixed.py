@@ -55,6 +55,13 @@ def gates(case, x, kernel):
     return np.concatenate(parts, -1)
 
 
+def slopes_of(layer, x):
+    """Of the kit's loss, an unequal sum of the outputs, along input and weight."""
+    layer.build(x.shape)
+    given = backends.gradients(layer, lambda of, t: of(t["x"]), {"x": x})
+    return [keras.ops.convert_to_numpy(slope) for slope in given.values()]
+
+
 @many(200)
 @given(cases(), st.sampled_from([0.1, 0.5, 0.75]), st.booleans())
 def test_mixed_starts_from_the_given_share_of_the_maximum(case, mix, per_channel):
@@ -138,6 +145,17 @@ def test_weights_stay_in_float32_under_mixed_precision(pooling):
     assert weight.shape[-1] == 3
 
 
+@pytest.mark.parametrize("pooling", [MixedPooling, GatedPooling])
+def test_slopes_of_weights_are_float32_under_mixed_precision(pooling):
+    x = np.tile(np.array([0, 60000], "float16")[None, :, None], (1, 2000, 1))
+    slopes = []
+    for dtype in ("float32", "mixed_float16"):
+        _, slope = slopes_of(pooling(2, dtype=dtype), x.astype(dtype[-7:]))
+        slopes.append(slope)
+    assert abs(slopes[0]).max() > np.finfo("float16").max
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=0.02)
+
+
 @pytest.mark.parametrize("value", [0.0, -3.0, 60000.0])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_gradients_of_equal_values_are_finite(value, dtype):
@@ -146,11 +164,9 @@ def test_gradients_of_equal_values_are_finite(value, dtype):
         MixedPooling(3, 2, mix=0.001, dtype=dtype),
         GatedPooling(3, 2, dtype=dtype),
     ):
-        layer.build(x.shape)
-        slopes = backends.gradients(layer, lambda of, t: of(t["x"]), {"x": x})
-        assert len(slopes) == 2
-        for slope in slopes.values():
-            assert np.isfinite(keras.ops.convert_to_numpy(slope)).all()
+        of_input, of_weight = slopes_of(layer, x)
+        assert np.isfinite(of_input).all()
+        assert np.isfinite(of_weight).all()
 
 
 @pytest.mark.parametrize("target", ["average", "max"])

@@ -234,6 +234,19 @@ class LeaksFloat32(Thinned):
         return ops.cast(super().call(x), "float32")
 
 
+class LeaksForBfloat16(Thinned):
+    def call(self, x):
+        half = self.compute_dtype == "float16"
+        return ops.cast(super().call(x), "float16" if half else "float32")
+
+
+class Vanishes(Thinned):
+    """float16 has no room for what stands between."""
+
+    def call(self, x):
+        return super().call(x) * 1e-4 * 1e-4 * 1e4 * 1e4
+
+
 class PromisesFloat32(Thinned):
     def compute_output_spec(self, x):
         return keras.KerasTensor(self.compute_output_shape(x.shape), "float32")
@@ -345,6 +358,8 @@ FAULTS = [
     (Divides(), "gradients: output"),
     pytest.param(HidesWeight(), "tracked weights: ", marks=on_tensorflow),
     (LeaksFloat32(), "mixed_float16: outputs must be float16, got float32"),
+    (Vanishes(), "mixed_float16: beside float32: outputs differ"),
+    (LeaksForBfloat16(), "mixed_bfloat16: outputs must be bfloat16, got float32"),
     (PromisesFloat32(), "mixed_float16: promised float32, got float16"),
     (Exponentiates(), "mixed_float16: inputs up to 60 give inf where float32 gives"),
     (Squares(), "mixed_float16: inputs up to 1024 give inf where float32 gives"),

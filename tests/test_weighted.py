@@ -221,6 +221,15 @@ def test_a_learned_p_follows_its_slope():
     np.testing.assert_allclose(slope, along_p * -math.expm1(1 - p), rtol=1e-3)
 
 
+def test_the_slope_of_a_learned_p_is_a_float32_under_mixed_precision():
+    x = np.full((1, 4000, 1), 20000, "float16")
+    layer = LpPooling(2, p=1.5, learn_p=True)
+    expected = slopes(layer, x.astype("float32"))[1]
+    assert abs(expected) > np.finfo("float16").max
+    layer = LpPooling(2, p=1.5, learn_p=True, dtype="mixed_float16")
+    np.testing.assert_allclose(slopes(layer, x)[1], expected, rtol=0.01)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_a_learned_p_is_a_float32_weight_that_never_leaves_its_range(policy):
     layer = LpPooling(2, p=1.5, learn_p=True, dtype=policy)

@@ -7,6 +7,7 @@ windows only. Sizes may be ints or, where a grid is unknown, scalar tensors.
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -44,16 +45,18 @@ def grid_like(like: Any, axes: tuple[int, ...]) -> tuple[Any, ...] | None:
     if like is None:
         return None
     rank = len(axes)
-    is_shape = isinstance(like, (tuple, list))
-    shape = tuple(like) if is_shape else tuple(like.shape)
+    is_shape = not hasattr(like, "shape")
+    shape = tuple(like if is_shape and isinstance(like, Iterable) else ())
+    shape = shape if is_shape else tuple(like.shape)
     grid = shape if is_shape and len(shape) == rank else None
     if grid is None and len(shape) == rank + 2:
         grid = tuple(shape[axis] for axis in axes)
     known = (v for v in grid or () if v is not None)
     if grid is None or not all(_checks.is_int(v) and v > 0 for v in known):
+        what = f"like={like!r}" if is_shape else f"like of shape {shape}"
         raise ValueError(
             f"`like` must be a tensor with {rank} spatial axes or the shape of one, "
-            f"every size positive. Received: like of shape {shape}"
+            f"every size positive. Received: {what}"
         )
     if is_shape:
         if None in grid:
@@ -80,8 +83,9 @@ def crop(x, axes: tuple[int, ...], starts: Any, grid: Any):
     """The part of `x` with this grid that begins at `starts`."""
     index = [slice(None)] * len(x.shape)
     for axis, start, size in zip(axes, starts, grid, strict=True):
-        index[axis] = slice(start, start + size)
-    return x[tuple(index)]
+        whole = isinstance(start, int) and start == 0 and x.shape[axis] == size
+        index[axis] = slice(None) if whole else slice(start, start + size)
+    return x if index == [slice(None)] * len(index) else x[tuple(index)]
 
 
 def pad(x, axes: tuple[int, ...], before: Any, after: Any, value: float = 0.0):
@@ -95,7 +99,7 @@ def pad(x, axes: tuple[int, ...], before: Any, after: Any, value: float = 0.0):
 
 
 def fit(x, axes: tuple[int, ...], grid: Any):
-    """`x` cut to a grid, or its border repeated, evenly and at the end first."""
+    """`x` cut to a grid, evenly and at the end first; or its end repeated."""
     for axis, size in zip(axes, grid, strict=True):
         have = ops.shape(x)[axis]
         known = isinstance(have, int) and isinstance(size, int)
@@ -103,7 +107,7 @@ def fit(x, axes: tuple[int, ...], grid: Any):
             x = crop(x, (axis,), ((have - size) // 2,), (size,))
             continue
         library = np if known else ops
-        cells = library.arange(size) + (have - size) // 2
+        cells = library.arange(size) + at_least_zero(have - size) // 2
         x = ops.take(x, library.clip(cells, 0, have - 1), axis=axis)
     return x
 

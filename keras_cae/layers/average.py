@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_cae.layers import _windows
+from keras_cae.layers import _cells, _windows
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -50,7 +50,7 @@ class AveragePooling(_windows.PoolingLayer):
         windows = self.windows_for(x.shape)
         grid = _windows.grid_of(x, windows.axes)
         pooled = ops.average_pool(
-            windows.pad(ops.cast(x, self.compute_dtype)),
+            windows.pad(_cells.precise(x)),
             windows.pool_size,
             windows.strides,
             "valid",
@@ -58,7 +58,7 @@ class AveragePooling(_windows.PoolingLayer):
         )
         for share in _shares(windows, pooled, grid):
             pooled = pooled / share
-        return pooled
+        return ops.cast(pooled, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -105,12 +105,13 @@ class AverageUnpooling(_windows.UnpoolingLayer):
         windows = self.windows_for(x.shape)
         pooled = _windows.grid_of(x, windows.axes)
         grid = windows.target(x, like)
-        spread = x / math.prod(windows.pool_size)
-        for share in _shares(windows, x, grid):
+        spread = _cells.precise(x) / math.prod(windows.pool_size)
+        for share in _shares(windows, spread, grid):
             spread = spread / share
         for index in range(len(windows.axes)):
             spread = _spread(spread, windows, index)
-        return windows.restore(spread, pooled, grid)
+        spread = windows.restore(spread, pooled, grid)
+        return ops.cast(spread, self.compute_dtype)
 
 
 def _shares(windows: _windows.Windows, pooled, grid: Any):
@@ -122,11 +123,10 @@ def _shares(windows: _windows.Windows, pooled, grid: Any):
             continue
         starts = ops.arange(counts[index]) * windows.strides[index] - before
         ends = ops.minimum(starts + windows.pool_size[index], grid[index])
-        covered = ops.cast(ends - ops.maximum(starts, 0), "float32")
+        covered = ops.cast(ends - ops.maximum(starts, 0), pooled.dtype)
         shape = [1] * len(pooled.shape)
         shape[windows.axes[index]] = -1
-        share = ops.reshape(covered / windows.pool_size[index], shape)
-        yield ops.cast(share, pooled.dtype)
+        yield ops.reshape(covered / windows.pool_size[index], shape)
 
 
 def _spread(x, windows: _windows.Windows, index: int):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _cells, _windows
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -66,13 +66,17 @@ class MaxPooling(_windows.PoolingLayer):
 
     def call(self, x):
         windows = self.windows_for(x.shape)
-        padded = windows.pad(ops.cast(x, self.compute_dtype), -float("inf"))
+        x = ops.cast(x, self.compute_dtype)
+        if len(windows.axes) == 3:  # TensorFlow's CPU has no half precision there
+            x = _cells.precise(x)
+        padded = windows.pad(x, -float("inf"))
         pooled = ops.max_pool(
             padded, windows.pool_size, windows.strides, "valid", self.data_format
         )
+        maxima = ops.cast(pooled, self.compute_dtype)
         if not self.return_switches:
-            return pooled
-        return pooled, _switches(windows, padded, pooled)
+            return maxima
+        return maxima, _switches(windows, padded, pooled)
 
     def compute_output_spec(self, x):
         shape = self.compute_output_shape(x.shape)
@@ -140,6 +144,7 @@ class MaxUnpooling(_windows.UnpoolingLayer):
     def call(self, x, switches=None, like=None):
         windows = self.windows_for(x.shape)
         self._check_switches(x, switches)
+        x = ops.cast(x, self.compute_dtype)
         pooled = _windows.grid_of(x, windows.axes)
         grid = windows.target(x, like)
         return windows.restore(_unpool(windows, x, switches), pooled, grid)
@@ -153,6 +158,10 @@ class MaxUnpooling(_windows.UnpoolingLayer):
             raise ValueError(
                 "`switches` must be given: the second output of "
                 "MaxPooling(..., return_switches=True). Received: switches=None"
+            )
+        if not hasattr(switches, "shape"):
+            raise ValueError(
+                f"`switches` must be a tensor. Received: switches={switches!r}"
             )
         if not _same_shape(x.shape, switches.shape):
             raise ValueError(

@@ -138,7 +138,8 @@ def _of_convolution(conv: keras.layers.Layer) -> dict[str, Any]:
     plain = getattr(conv, "groups", 1) == 1 and conv.padding != "causal"
     dilation = keras.tree.flatten(getattr(conv, "dilation_rate", 1))
     steps = keras.tree.flatten(factor_of(conv))
-    if not plain or set(dilation) != {1} or set(steps) == {1}:
+    ours = isinstance(conv, StridedConv)
+    if not plain or set(dilation) != {1} or (set(steps) == {1} and not ours):
         raise ValueError(
             "`pooling` as a convolution must step by more than 1, without groups, "
             f"dilation and causal padding. Received: {conv!r} with "
@@ -146,7 +147,7 @@ def _of_convolution(conv: keras.layers.Layer) -> dict[str, Any]:
         )
     if conv.built:
         return settings | {"filters": conv.kernel.shape[-2]}
-    if not isinstance(conv, StridedConv) or conv.filters is not None:
+    if not ours or conv.filters is not None:
         raise ValueError(
             "`pooling` must be built, since its partner has to give back its channels. "
             f"Received: {conv!r}"

@@ -18,7 +18,7 @@ class Upsampling(keras.layers.Layer):
 
     Called as `layer(x, like=None)`. `like` is a tensor or a shape whose grid is
     restored: what is too much is cut off evenly, at the end first, as "same" pooling
-    pads; what is missing repeats the border.
+    pads; what is missing, since "valid" pooling drops the end, repeats the last cell.
 
     Args:
         size: The factor; an int, or one for each spatial axis.

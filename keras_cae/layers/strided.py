@@ -116,6 +116,7 @@ class StridedConv(_LearnedWindows):
 
     def call(self, x):
         windows = self.windows_for(x.shape)
+        windows.pooled_grid([x.shape[axis] for axis in windows.axes])  # do they fit?
         y = ops.conv(
             x, self.kernel, windows.strides, self.padding, data_format=self.data_format
         )
