@@ -90,8 +90,11 @@ class ConvBlock(keras.layers.Layer):
                     part.build(shape)
                 shape = maps
             self._stages.append((linear, nonlinear))
-        if not self.trainable:
-            self.trainable = False  # for the parts too
+
+    def _freeze(self, parts: list[keras.layers.Layer]) -> None:
+        """Keeps parts that were made later as the block is: frozen or not."""
+        for part in parts if not self.trainable else ():
+            part.trainable = False
 
     def _conv(self, name: str, rank: int, kernel_size: Any) -> keras.layers.Layer:
         return getattr(keras.layers, f"Conv{rank}D")(

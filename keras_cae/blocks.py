@@ -94,6 +94,7 @@ class EncoderBlock(ConvBlock):
         self._build_convs(input_shape)
         if self.pooling_layer is not None and not self.pooling_layer.built:
             self.pooling_layer.build(self._with_filters(input_shape))
+        self._freeze(self.layers)
 
     @property
     def layers(self) -> list[keras.layers.Layer]:
@@ -222,6 +223,7 @@ class DecoderBlock(ConvBlock):
             axes = _windows.spatial_axes(rank, self.data_format)
             input_shape = _windows.with_grid(input_shape, axes, size)
         self._build_convs(input_shape)
+        self._freeze(self.layers)
 
     @property
     def layers(self) -> list[keras.layers.Layer]:

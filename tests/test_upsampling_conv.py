@@ -125,6 +125,13 @@ def test_equals_upsampling_and_convolution_in_outputs_and_gradients(case):
     case.check()
 
 
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("cut", [None, (1, 0), (0, 2), (1, 2), (-1, 0)])
+@pytest.mark.parametrize("kernel_size", [(1, 1), (3, 5), (2, 3)])
+def test_every_form_restores_the_grid_of_like(kernel_size, cut, interpolation):
+    Growing((3, 4), (2, 3), kernel_size, cut, interpolation).check()
+
+
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize("cut", [None, (1, 0, 0), (0, 2, 0), (0, 0, 3)])
 def test_volumes_obey_the_same_rules(cut, data_format):
@@ -168,8 +175,8 @@ def test_nearest_and_an_odd_kernel_make_no_larger_map(monkeypatch, kernel_size, 
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-@pytest.mark.parametrize(("filters", "enlarged"), [(2, 2), (3, 3)])
-def test_a_small_kernel_comes_before_the_up_sampling(
+@pytest.mark.parametrize(("filters", "enlarged"), [(2, 2), (4, 3)])
+def test_the_smaller_of_both_maps_is_enlarged_for_a_1x1_kernel(
     monkeypatch, filters, enlarged, interpolation
 ):
     layer = UpsamplingConv(filters, 1, interpolation=interpolation)

@@ -97,19 +97,26 @@ def variables_read(function: Callable[[], Any]) -> Any:
     return tape.watched_variables()
 
 
-def gradients(
-    layer: keras.layers.Layer, call: Callable[..., Any], tensors: arrays.Arrays
-) -> dict[str, Any]:
-    """The gradients of a loss that weighs all float outputs of a layer unequally.
+def differentiated(
+    layer: keras.layers.Layer, call: Callable[..., Any]
+) -> Callable[[arrays.Arrays], tuple[Any, dict[str, Any]]]:
+    """A function from tensors to the outputs, and the gradients of a loss on them.
 
-    `call(layer, tensors)` calls the layer, or a function in its place. The keys name
-    the tensor or the weight; a value of None means that the loss does not depend on it.
+    The loss weighs all float outputs unequally. `call(layer, tensors)` calls the layer.
+    The gradients have the names of tensors and weights; a value of None means that the
+    loss does not depend on it.
     """
-    floats = {key: value for key, value in tensors.items() if arrays.is_float(value)}
-    names = [f"input {key}" for key in floats]
-    names += [f"weight {variable.path}" for variable in layer.trainable_variables]
-    slopes = _GRADIENTS[keras.backend.backend()](layer, call, tensors, floats)
-    return dict(zip(names, slopes, strict=True))
+    differentiate = _DIFFERENTIATED[keras.backend.backend()](layer, call)
+
+    def function(tensors: arrays.Arrays) -> tuple[Any, dict[str, Any]]:
+        floats = {k: x for k, x in tensors.items() if arrays.is_float(x)}
+        others = {k: x for k, x in tensors.items() if k not in floats}
+        outputs, slopes = differentiate(floats, others)
+        names = [f"input {key}" for key in floats]
+        names += [f"weight {weight.path}" for weight in layer.trainable_variables]
+        return outputs, dict(zip(names, slopes, strict=True))
+
+    return function
 
 
 def _loss(outputs: Any) -> Any:
@@ -125,41 +132,54 @@ def _loss(outputs: Any) -> Any:
     return sum(losses[1:], losses[0])
 
 
-def _tensorflow(layer: Any, call: Any, tensors: Any, floats: Any) -> list[Any]:
+def _tensorflow(layer: Any, call: Any) -> Any:
     import tensorflow as tf
 
-    held = {key: tf.convert_to_tensor(value) for key, value in tensors.items()}
-    with tf.GradientTape() as tape:
-        tape.watch([held[key] for key in floats])
-        loss = _loss(call(layer, held))
-    sources = [*(held[key] for key in floats), *layer.trainable_variables]
-    return [
-        g if g is None else tf.convert_to_tensor(g)
-        for g in tape.gradient(loss, sources)
-    ]
+    def differentiate(floats: Any, others: Any) -> Any:
+        floats = {key: tf.convert_to_tensor(x) for key, x in floats.items()}
+        with tf.GradientTape() as tape:
+            tape.watch(floats)
+            outputs = call(layer, floats | others)
+            loss = _loss(outputs)
+        sources = [*floats.values(), *layer.trainable_variables]
+        slopes = tape.gradient(loss, sources)
+        return outputs, [None if g is None else tf.convert_to_tensor(g) for g in slopes]
+
+    return differentiate
 
 
-def _jax(layer: Any, call: Any, tensors: Any, floats: Any) -> list[Any]:
+def _jax(layer: Any, call: Any) -> Any:
     import jax
 
-    variables = layer.trainable_variables
+    def loss(floats: Any, weights: Any, others: Any) -> Any:
+        scope = list(zip(layer.trainable_variables, weights, strict=True))
+        with keras.StatelessScope(scope):
+            outputs = call(layer, floats | others)
+            return _loss(outputs), outputs
 
-    def loss(floats: Any, weights: Any) -> Any:
-        with keras.StatelessScope(list(zip(variables, weights, strict=True))):
-            return _loss(call(layer, tensors | floats))
+    compiled_gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
-    weights = [variable.value for variable in variables]
-    of_floats, of_weights = jax.grad(loss, argnums=(0, 1))(floats, weights)
-    return [*(of_floats[key] for key in floats), *of_weights]
+    def differentiate(floats: Any, others: Any) -> Any:
+        weights = [variable.value for variable in layer.trainable_variables]
+        (of_floats, of_weights), outputs = compiled_gradient(floats, weights, others)
+        return outputs, [*(of_floats[key] for key in floats), *of_weights]
 
-
-def _torch(layer: Any, call: Any, tensors: Any, floats: Any) -> list[Any]:
-    held = {key: ops.convert_to_tensor(value) for key, value in tensors.items()}
-    for key in floats:
-        held[key] = held[key].detach().clone().requires_grad_()
-    _loss(call(layer, held)).backward()
-    weights = [variable.value for variable in layer.trainable_variables]
-    return [tensor.grad for tensor in (*(held[key] for key in floats), *weights)]
+    return differentiate
 
 
-_GRADIENTS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+def _torch(layer: Any, call: Any) -> Any:
+    def differentiate(floats: Any, others: Any) -> Any:
+        floats = {
+            key: ops.convert_to_tensor(x.copy()).requires_grad_()
+            for key, x in floats.items()
+        }
+        layer.zero_grad()
+        outputs = call(layer, floats | others)
+        _loss(outputs).backward()
+        weights = [variable.value for variable in layer.trainable_variables]
+        return outputs, [tensor.grad for tensor in (*floats.values(), *weights)]
+
+    return differentiate
+
+
+_DIFFERENTIATED = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}

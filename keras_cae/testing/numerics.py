@@ -16,15 +16,15 @@ def gradients(trial: Trial) -> bool | None:
     """Outputs and gradients are finite in training, at zero as well."""
     if not any(arrays.is_float(y) for y in trial.expected):
         return False
-    call = functools.partial(trial.call, training=True)
+    layer = trial.clone()
+    train = backends.differentiated(layer, functools.partial(trial.call, training=True))
     zeros = {
         name: np.zeros_like(array) if arrays.is_float(array) else array
         for name, array in trial.tensors.items()
     }
     for where, tensors in (("", trial.tensors), (" at zero", zeros)):
-        layer = trial.clone()
-        _require_finite(trial.outputs(layer, tensors, training=True), f"output{where}")
-        slopes = backends.gradients(layer, call, tensors)
+        outputs, slopes = train(tensors)
+        _require_finite(arrays.values(outputs), f"output{where}")
         for name, slope in slopes.items():
             found = [] if slope is None else arrays.values(slope)
             _require_finite(found, f"gradient of {name}{where}")
