@@ -159,10 +159,11 @@ class ConvBlock(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def _convolve(self, x):
+    def _convolve(self, x, begun: bool = False):
+        """All convolutions; the first one is done already if `begun`."""
         shortcut = x if self._shortcut is None else self._shortcut(x)
         for number, (linear, nonlinear) in enumerate(self._stages, 1):
-            for part in linear:
+            for part in linear[1:] if begun and number == 1 else linear:
                 x = part(x)
             if self.residual and number == self.convs:
                 x = ops.add(x, shortcut)

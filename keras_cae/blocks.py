@@ -4,10 +4,12 @@ import inspect
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_cae import _checks
 from keras_cae._convs import ConvBlock, serialized
-from keras_cae.layers import _windows, pairs
+from keras_cae.layers import Upsampling, _windows, pairs
+from keras_cae.layers.upsampling_conv import fold
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -233,6 +235,8 @@ class DecoderBlock(ConvBlock):
 
     def call(self, x, switches=None, like=None, training=None):
         given, left = self._ask(x, switches, like)
+        if self._folds(x, given.get("like")):
+            return self._convolve(self._folded(x), begun=True)
         if self.unpooling_layer is not None:
             x = self.unpooling_layer(x, **given)
         if left is not None:
@@ -249,6 +253,43 @@ class DecoderBlock(ConvBlock):
             axes = self._axes(x)
             shape = _windows.with_grid(shape, axes, _windows.grid_like(left, axes))
         return keras.KerasTensor(self._with_filters(shape), self.compute_dtype)
+
+    def _folds(self, x, like: Any) -> bool:
+        """Whether unpooling and first convolution can be one, for half the work.
+
+        That is so for nearest up-sampling by whole cells and an odd kernel, if nobody
+        else needs the map between them. Volumes with channels first stay apart: on a
+        CPU TensorFlow computes them only through what Keras does for convolutions.
+        """
+        layer: Any = self.unpooling_layer
+        nearest = type(layer) is Upsampling and layer.interpolation == "nearest"
+        volume = len(x.shape) == 5 and self.data_format == "channels_first"
+        if not nearest or self.residual or volume:
+            return False
+        whole = layer.compute_output_shape(x.shape)
+        asked = layer.compute_output_shape(x.shape, like)
+        fits = like is None or all(
+            whole[axis] is not None and whole[axis] == asked[axis]
+            for axis in self._axes(x)
+        )
+        return fits and all(taps % 2 for taps in self._first_conv.kernel.shape[:-2])
+
+    def _folded(self, x):
+        """Unpooling and first convolution in one, with the weights of the latter."""
+        conv, rank = self._first_conv, len(x.shape) - 2
+        upsampling: Any = self.unpooling_layer
+        factors = _checks.per_axis("size", upsampling.size, rank)
+        x = ops.cast(x, self.compute_dtype)
+        x = fold(x, conv.kernel, factors, self.data_format)
+        if conv.bias is None:
+            return x
+        shape = [1] * (rank + 2)
+        shape[self._channel_axis(rank)] = -1
+        return x + ops.cast(ops.reshape(conv.bias, shape), x.dtype)
+
+    @property
+    def _first_conv(self) -> keras.layers.Layer:
+        return self._stages[0][0][0]
 
     def _axes(self, x) -> tuple[int, ...]:
         return _windows.spatial_axes(len(x.shape) - 2, self.data_format)

@@ -187,6 +187,7 @@ def test_dropout_drops_whole_channels_in_training_only(data_format):
     grid = (2, 3) if data_format == "channels_first" else (1, 2)
     dropped = np.all(y == 0, axis=grid)
     assert 0.2 < dropped.mean() < 0.8
+    assert not np.array_equal(dropped.all(1), dropped.any(1))
     expected = np.where(np.expand_dims(dropped, grid), 0, kept * 2)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     np.testing.assert_array_equal(outputs(block, x), kept)
@@ -213,7 +214,7 @@ def test_dropout_and_batch_norm_follow_the_call_they_are_in():
 
 @pytest.mark.parametrize(("rank", "data_format"), RANKS_AND_FORMATS)
 @pytest.mark.parametrize(
-    "pooling", ["average", "max", "strided", "keras", "conv", "own", None]
+    "pooling", ["average", "max", "strided", "keras", "conv", "ours", None]
 )
 def test_any_pooling_layer_fits_into_an_encoder_block(pooling, rank, data_format):
     grid = (5, 4, 3)[:rank]
@@ -223,7 +224,7 @@ def test_any_pooling_layer_fits_into_an_encoder_block(pooling, rank, data_format
     pooling = {
         "keras": lambda: getattr(keras.layers, f"AveragePooling{rank}D")(2, **same),
         "conv": lambda: getattr(keras.layers, f"Conv{rank}D")(3, 2, 2, **same),
-        "own": lambda: MaxPooling(3, strides=2, data_format=data_format),
+        "ours": lambda: MaxPooling(3, strides=2, data_format=data_format),
     }.get(pooling, lambda: pooling)()
     block = cae.EncoderBlock(3, pooling=pooling, data_format=data_format)
     expected = in_format(np.empty((2, *halves, 3)), data_format).shape
@@ -275,6 +276,35 @@ def test_decoder_block_gives_a_fixed_output_size(unpooling, data_format):
     assert block(x).shape == expected
     assert block.compute_output_shape(x.shape) == expected
     assert block(keras.Input(x.shape[1:])).shape[1:] == expected[1:]
+
+
+class EverySecond(keras.layers.Layer):
+    """A pooling of somebody else that has nothing but a `call`."""
+
+    def call(self, x):
+        return x[:, ::2, ::2]
+
+
+class Twice(keras.layers.Layer):
+    """An unpooling of somebody else that has nothing but a `call`."""
+
+    def call(self, x):
+        return keras.ops.repeat(keras.ops.repeat(x, 2, axis=1), 2, axis=2)
+
+
+def test_layers_of_your_own_need_only_a_call():
+    x = images(2, 7, 10, 3)
+    pooled = cae.EncoderBlock(4, pooling=EverySecond())(x)
+    assert pooled.shape == (2, 4, 5, 4)
+    for like in (None, x):
+        block = cae.DecoderBlock(3, unpooling=Twice())
+        grid = (8, 10) if like is None else (7, 10)
+        assert block(pooled, like=like).shape == (2, *grid, 3)
+    block = cae.DecoderBlock(3, unpooling=Twice(), output_size=(7, 9))
+    assert block(pooled).shape == (2, 7, 9, 3)
+    maps = cae.EncoderBlock(4, pooling=EverySecond())(keras.Input((7, 10, 3)))
+    block = cae.DecoderBlock(3, unpooling=Twice())
+    assert block(maps, like=keras.Input((7, 10, 3))).shape == (None, 7, 10, 3)
 
 
 def test_upsampling_of_keras_is_cut_as_ours_is():

@@ -15,6 +15,16 @@ def draw(layer, x):
     return from_format(y, data_format)
 
 
+def slope_of(layer, x, training):
+    """Of the kit's loss, an unequal sum of the outputs, along inputs."""
+
+    def call(layer, tensors):
+        return layer(tensors["x"], training=training)
+
+    _, slopes = backends.differentiated(layer, call)({"x": x})
+    return keras.ops.convert_to_numpy(slopes["input x"])
+
+
 def state_of(layer):
     return keras.ops.convert_to_numpy(layer.seed_generator.state).tolist()
 
@@ -102,6 +112,20 @@ def test_samples_windows_and_channels_draw_for_themselves():
         assert agree.mean() == pytest.approx(5 / 9, abs=0.01)
 
 
+@pytest.mark.parametrize(("noise", "place"), [(0, 0), (1 - 2**-24, -1)])
+def test_the_least_and_the_largest_noise_draw_positive_values(
+    monkeypatch, noise, place
+):
+    def uniform(shape, dtype, seed):
+        return keras.ops.full(shape, noise, dtype)
+
+    monkeypatch.setattr(keras.random, "uniform", uniform)
+    for values in ([0, 1, 2, 0], [0.1, 0.7, 0, 0], [0, 0, 1e-3, 300]):
+        x = np.reshape(values, (1, 4, 1)).astype("float32")
+        y = draw(StochasticPooling(4, seed=1), x)
+        assert np.squeeze(y) == x[x > 0][place]
+
+
 def test_large_windows_draw_from_all_of_their_cells():
     x = np.ones((1, 15, 4000)) * np.arange(1, 16)[None, :, None]
     y = draw(StochasticPooling(15, seed=7), x)
@@ -122,12 +146,7 @@ def test_gradient_goes_to_the_cells_that_were_drawn():
     x = x.astype("float32")
     drawn = draw(StochasticPooling(2, seed=7), x)
 
-    def train(layer, tensors):
-        return layer(tensors["x"], training=True)
-
-    layer = StochasticPooling(2, seed=7)
-    slope = backends.gradients(layer, train, {"x": x})["input x"]
-    slope = keras.ops.convert_to_numpy(slope)
+    slope = slope_of(StochasticPooling(2, seed=7), x, training=True)
     np.testing.assert_array_equal(slope != 0, np.isin(x, drawn))
     weights = np.random.default_rng(0).normal(size=drawn.shape)
     np.testing.assert_allclose((slope * x).sum(), (weights * drawn).sum(), rtol=1e-5)
@@ -148,14 +167,9 @@ def test_odd_values_stay_in_their_windows_and_are_not_hidden(training):
 @pytest.mark.parametrize("value", [0.0, -2.0])
 def test_windows_without_a_positive_value_give_zero_and_no_gradient(value, training):
     x = np.full((1, 5, 5, 1), value, "float32")
-
-    def call(layer, tensors):
-        return layer(tensors["x"], training=training)
-
     layer = StochasticPooling(2, seed=7)
-    np.testing.assert_array_equal(call(layer, {"x": x}), np.zeros((1, 3, 3, 1)))
-    slope = backends.gradients(layer, call, {"x": x})["input x"]
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(slope), 0)
+    np.testing.assert_array_equal(layer(x, training=training), np.zeros((1, 3, 3, 1)))
+    np.testing.assert_array_equal(slope_of(layer, x, training), 0)
 
 
 def test_draws_follow_the_seed_and_never_repeat():

@@ -161,8 +161,8 @@ def test_gradients_are_those_of_the_convolution_behind_the_shuffle():
         y = ops.reshape(conv(tensors["x"]), (2, 4, 5, 2, 3, 2))
         return ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (2, 8, 15, 2))
 
-    ours = backends.gradients(layer, lambda of, t: of(t["x"]), {"x": x})
-    theirs = backends.gradients(conv, shuffled, {"x": x})
+    _, ours = backends.differentiated(layer, lambda of, t: of(t["x"]))({"x": x})
+    _, theirs = backends.differentiated(conv, shuffled)({"x": x})
     for slope, expected in zip(ours.values(), theirs.values(), strict=True):
         np.testing.assert_allclose(
             ops.convert_to_numpy(slope), ops.convert_to_numpy(expected), atol=1e-4
@@ -205,6 +205,11 @@ def test_half_precision_gives_what_full_precision_gives(policy):
     assert keras.backend.standardize_dtype(y.dtype) == policy.removeprefix("mixed_")
     y = ops.convert_to_numpy(ops.cast(y, "float32"))
     np.testing.assert_allclose(y, ops.convert_to_numpy(expected), atol=0.05)
+
+
+def test_integer_maps_give_the_compute_dtype():
+    y = SubpixelConv(dtype="float64")(np.ones((1, 4, 5, 3), "int32"))
+    assert keras.backend.standardize_dtype(y.dtype) == "float64"
 
 
 def test_reloaded_it_computes_the_same(tmp_path):

@@ -80,11 +80,11 @@ class Growing:
         """Outputs and gradients equal those of the two layers one after the other."""
         conv, x = self.plain(), {"x": self.numbers()}
         layer = self.ours(conv)
-        assert_close(self.call_ours(layer, x), self.call_plain(conv, x))
-        ours = backends.gradients(layer, self.call_ours, x)
-        plain = backends.gradients(conv, self.call_plain, x)
-        for slope, expected in zip(ours.values(), plain.values(), strict=True):
-            assert_close(slope, expected)
+        y, slopes = backends.differentiated(layer, self.call_ours)(x)
+        plain_y, plain_slopes = backends.differentiated(conv, self.call_plain)(x)
+        assert_close(y, plain_y)
+        for slope, plain in zip(slopes.values(), plain_slopes.values(), strict=True):
+            assert_close(slope, plain)
 
 
 def assert_close(y, expected):
@@ -217,13 +217,18 @@ def test_unknown_sizes_compute_what_known_sizes_do(interpolation):
 
 @pytest.mark.skipif(not JIT, reason="this backend has no compiler of its own")
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_compiled_it_computes_the_same(interpolation):
+def test_compiled_it_computes_and_learns_the_same(interpolation):
     case = Growing((4, 5), (2, 3), (3, 5), (0, 1), interpolation)
-    layer, x = case.ours(case.plain()), ops.convert_to_tensor(case.numbers())
-    compiled = backends.compiled(lambda x: (layer(x), layer(x, like=case.like)))
-    whole, cut = compiled(x)
-    assert_close(whole, layer(x))
-    assert_close(cut, layer(x, like=case.like))
+    conv, x = case.plain(), case.numbers()
+    trained = []
+    for jit_compile in (False, True):
+        layer, maps = case.ours(conv), keras.Input((4, 5, 3))
+        model = keras.Model(maps, [layer(maps), layer(maps, like=case.like)])
+        model.compile("sgd", ["mse", "mse"], jit_compile=jit_compile)
+        targets = [np.ones((2, 8, 15, 2)), np.ones((2, *case.like, 2))]
+        trained.append([model.train_on_batch(x, targets), *layer.get_weights()])
+    for compiled, plain in zip(trained[1], trained[0], strict=True):
+        assert_close(compiled, plain)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -240,6 +245,12 @@ def test_half_precision_gives_what_full_precision_gives(kernel_size, policy):
     assert keras.backend.standardize_dtype(y.dtype) == policy.removeprefix("mixed_")
     y = ops.convert_to_numpy(ops.cast(y, "float32"))
     np.testing.assert_allclose(y, ops.convert_to_numpy(expected), atol=0.05)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
+def test_integer_maps_give_the_compute_dtype(kernel_size):
+    y = UpsamplingConv(2, kernel_size)(np.ones((1, 4, 5, 3), "int32"))
+    assert keras.backend.standardize_dtype(y.dtype) == "float32"
 
 
 def test_reloaded_it_computes_the_same(tmp_path):

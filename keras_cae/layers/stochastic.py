@@ -89,10 +89,10 @@ class StochasticPooling(_windows.PoolingLayer):
         part = total * keras.random.uniform(
             ops.shape(total), dtype=total.dtype, seed=self.seed_generator
         )
-        # Some cell is drawn wherever the total is positive, and no NaN is hidden.
+        # The first cell is drawn whatever the noise; only the NaN of a total stays.
         drawn, below = total, ops.zeros_like(total)
         for cell in cells:
-            drawn = ops.where((cell > 0) & (below <= part), cell, drawn)
+            drawn = ops.where(below <= part, cell, drawn)
             below = below + cell
         return drawn
 
