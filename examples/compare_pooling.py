@@ -79,7 +79,7 @@ def main(epochs: int = 3, out: str = "runs/compare", filters=(16, 32), pairs=PAI
     times = step_times(models, (images[:64], images[:64]))
     rows = [
         "| pooling | unpooling | test error | parameters | step | shift |",
-        "|-" * 6,
+        "|---" * 6 + "|",
     ]
     for pair, model, (error, shift), step in zip(
         pairs, models, found, times, strict=True

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add = train.add_argument
     add("--data", default="digits", help="digits, or a data set of TFDS")
     add("--data-dir", help="folder of prepared TFDS data; None means TFDS' own")
-    add("--epochs", type=int, default=16, help="how often to see all images")
+    add("--epochs", type=int, default=15, help="how often to see all images")
     add("--filters", type=int, nargs="+", default=[32, 64], help="one a block")
     add("--latent", type=int, default=16, help="numbers a latent; 0 keeps the maps")
     add("--pooling", default="max", choices=sorted(POOLINGS))

@@ -233,18 +233,26 @@ def test_compiled_it_computes_and_learns_the_same(interpolation):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("kernel_size", [1, 3])
-def test_half_precision_gives_what_full_precision_gives(kernel_size, policy):
-    x = np.random.default_rng(0).normal(size=(2, 4, 5, 8))
+def test_half_precision_is_near_full_precision_with_all_gradients(kernel_size, policy):
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 4)).astype("float32")
     full, half = (
         UpsamplingConv(4, kernel_size),
         UpsamplingConv(4, kernel_size, dtype=policy),
     )
-    expected, _ = full(x), half.build(x.shape)
+    full.build(x.shape)
+    half.build(x.shape)
     half.set_weights(full.get_weights())
-    y = half(x)
-    assert keras.backend.standardize_dtype(y.dtype) == policy.removeprefix("mixed_")
-    y = ops.convert_to_numpy(ops.cast(y, "float32"))
-    np.testing.assert_allclose(y, ops.convert_to_numpy(expected), atol=0.05)
+    results = []
+    for layer in (full, half):
+        y, slopes = backends.differentiated(layer, lambda of, t: of(t["x"]))({"x": x})
+        results.append([y, *slopes.values()])
+    dtype = keras.backend.standardize_dtype(results[1][0].dtype)
+    assert dtype == policy.removeprefix("mixed_")
+    for near, exact in zip(results[1], results[0], strict=True):
+        near, exact = (
+            ops.convert_to_numpy(ops.cast(v, "float32")) for v in (near, exact)
+        )
+        np.testing.assert_allclose(near, exact, atol=0.02 * np.abs(exact).max())
 
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3])

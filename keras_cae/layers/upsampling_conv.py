@@ -63,9 +63,13 @@ class KernelUpsampling(Upsampling):
     def _biased(self, x):
         if self.bias is None:
             return x
-        if self.data_format == "channels_last":
-            return ops.add(x, self.bias)
-        return x + ops.reshape(self.bias, (-1, *(1 for _ in x.shape[2:])))
+        if self.data_format == "channels_first":
+            return x + ops.reshape(self.bias, (-1, *(1 for _ in x.shape[2:])))
+        if self.compute_dtype == "bfloat16":
+            return (
+                x + self.bias
+            )  # TensorFlow's BiasAdd rounds each step of its gradient
+        return ops.add(x, self.bias)
 
     def compute_output_shape(
         self, input_shape: Any, like: Any = None

@@ -19,6 +19,7 @@ PROMISES: dict[str, verdicts.Promise] = {
     "inputs": promises.inputs,
     "samples": promises.samples,
     "data format": promises.data_format,
+    "jit_compile": promises.jit_compile,
     "gradients": numerics.gradients,
     "tracked weights": promises.tracked_weights,
     "mixed_float16": functools.partial(
@@ -27,7 +28,6 @@ PROMISES: dict[str, verdicts.Promise] = {
     "mixed_bfloat16": functools.partial(
         numerics.mixed_precision, policy="mixed_bfloat16"
     ),
-    "jit_compile": promises.jit_compile,
     "keras file": saving.keras_file,
     "subclassed model": saving.subclassed_model,
     "SavedModel": saving.saved_model,
@@ -49,11 +49,11 @@ def check_layer(
     - "state", "inputs": a call at inference changes no weight, and no input.
     - "samples": no sample depends on the others in its batch.
     - "data format": channels first and last give the same, transposed.
+    - "jit_compile": compiled by XLA the outputs are the same (TensorFlow, JAX).
     - "gradients": outputs and gradients are finite in training, at zero as well.
     - "tracked weights": all variables that are read are known to Keras (TensorFlow).
     - "mixed_float16", "mixed_bfloat16": outputs have the promised width, are near those
       of float32, and do not overflow where the result does not.
-    - "jit_compile": compiled by XLA the outputs are the same (TensorFlow, JAX).
     - "keras file", "subclassed model": reloaded in a functional and in a subclassed
       model the outputs are the same, with weights that were changed before.
     - "SavedModel": so they are exported, without Python code (TensorFlow).
