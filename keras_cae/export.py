@@ -91,6 +91,9 @@ def _require(format: str) -> None:
 def _write(model: keras.Model, folder: Path) -> None:
     archive = keras.export.ExportArchive()
     archive.track(model)
+    # The endpoints hold all variables; Keras' own list would write each a second time.
+    for name in ("variables", "trainable_variables", "non_trainable_variables"):
+        archive.add_variable_collection(name, [])
 
     def reconstruct(image):
         return {"reconstruction": _served(model(image, training=False))}
