@@ -218,7 +218,7 @@ class DecoderBlock(ConvBlock):
         if layer is not None:
             if not layer.built:
                 layer.build(input_shape)
-            input_shape = layer.compute_output_shape(input_shape)
+            input_shape = _shape_behind(layer, input_shape)
         if self.output_size is not None:
             rank = _checks.spatial_rank(self.name, input_shape)
             size = _checks.per_axis("output_size", self.output_size, rank)
@@ -339,6 +339,14 @@ class DecoderBlock(ConvBlock):
             "size": self.size,
             "output_size": self.output_size,
         }
+
+
+def _shape_behind(layer: keras.layers.Layer, shape: Any) -> tuple[Any, ...]:
+    """The output shape of a layer, which need not tell it without being traced."""
+    try:
+        return layer.compute_output_shape(shape)
+    except NotImplementedError:
+        return layer.compute_output_spec(keras.KerasTensor(shape)).shape
 
 
 def _takes(layer: Any, argument: str) -> bool:

@@ -124,7 +124,6 @@ CASES = [
             (layers.TransposedConv, (4, 3)),
             (layers.UpsamplingConv, (4, 3)),
             (cae.DecoderBlock, (4, 3)),
-            (cae.EncoderBlock, (4, 6)),
         )
     ),
     (cae.EncoderBlock(4), IMAGE),

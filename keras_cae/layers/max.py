@@ -78,8 +78,12 @@ class MaxPooling(_windows.PoolingLayer):
             return maxima
         return maxima, _switches(windows, padded, pooled)
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        shape = super().compute_output_shape(input_shape)
+        return (shape, shape) if self.return_switches else shape
+
     def compute_output_spec(self, x):
-        shape = self.compute_output_shape(x.shape)
+        shape = super().compute_output_shape(x.shape)
         pooled = keras.KerasTensor(shape, self.compute_dtype)
         if not self.return_switches:
             return pooled

@@ -38,7 +38,8 @@ class Upsampling(keras.layers.Layer):
             of `like` is so small that whole cells of the input would be cut off.
 
     Example:
-        >>>         >>> x = np.reshape([0.0, 4.0], (1, 2, 1))
+        >>> import numpy as np
+        >>> x = np.reshape([0.0, 4.0], (1, 2, 1))
         >>> np.squeeze(Upsampling(2)(x, like=(3,))).tolist()
         [0.0, 0.0, 4.0]
         >>> np.squeeze(Upsampling(2, interpolation="linear")(x)).tolist()
