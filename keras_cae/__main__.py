@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add = train.add_argument
     add("--data", default="digits", help="digits, or a data set of TFDS")
     add("--data-dir", help="folder of prepared TFDS data; None means TFDS' own")
-    add("--epochs", type=int, default=15, help="how often to see all images")
+    add("--epochs", type=int, default=20, help="how often to see all images")
     add("--filters", type=int, nargs="+", default=[32, 64], help="one a block")
     add("--latent", type=int, default=16, help="numbers a latent; 0 keeps the maps")
     add("--pooling", default="max", choices=sorted(POOLINGS))
@@ -124,13 +124,11 @@ def _compiled(options: argparse.Namespace, train: Any) -> Autoencoder:
         latent=options.latent or None,
         pooling=options.pooling,
         unpooling=options.unpooling,
-        # A short run: the averages that inference uses must follow quickly.
-        norm=keras.layers.BatchNormalization(momentum=0.9),
         data_format="channels_last",
     )
     steps = options.epochs * int(train.cardinality())
-    schedule = keras.optimizers.schedules.CosineDecay(4e-3, steps)
-    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.3), "mse")
+    schedule = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    model.compile(keras.optimizers.AdamW(schedule, weight_decay=0.1), "mse")
     return model
 
 

@@ -161,14 +161,21 @@ class ConvBlock(keras.layers.Layer):
 
     def _convolve(self, x, begun: bool = False):
         """All convolutions; the first one is done already if `begun`."""
+        return self._activated(self._convolve_linear(x, begun))
+
+    def _convolve_linear(self, x, begun: bool = False):
+        """The same without what is behind the last convolution, norm and residual."""
         shortcut = x if self._shortcut is None else self._shortcut(x)
         for number, (linear, nonlinear) in enumerate(self._stages, 1):
             for part in linear[1:] if begun and number == 1 else linear:
                 x = part(x)
-            if self.residual and number == self.convs:
-                x = ops.add(x, shortcut)
-            for part in nonlinear:
+            for part in nonlinear if number < self.convs else ():
                 x = part(x)
+        return ops.add(x, shortcut) if self.residual else x
+
+    def _activated(self, x):
+        for part in self._stages[-1][1]:
+            x = part(x)
         return ops.cast(x, self.compute_dtype)  # parts may have dtypes of their own
 
     def _conv_parts(self) -> list[keras.layers.Layer]:

@@ -8,8 +8,16 @@ from keras import ops
 
 from keras_cae import _checks
 from keras_cae._convs import ConvBlock, serialized
-from keras_cae.layers import Upsampling, _windows, pairs
+from keras_cae.layers import MaxPooling, Upsampling, _windows, pairs
 from keras_cae.layers.upsampling_conv import fold
+
+_NON_DECREASING = frozenset(
+    keras.activations.get(name)
+    for name in (
+        "celu elu exponential hard_sigmoid hard_tanh leaky_relu linear log_sigmoid "
+        "relu relu6 selu sigmoid softplus softsign tanh"
+    ).split()
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -105,8 +113,24 @@ class EncoderBlock(ConvBlock):
         return [*self._conv_parts(), *last]
 
     def call(self, x, training=None):
-        x = self._convolve(x)
-        return x if self.pooling_layer is None else self.pooling_layer(x)
+        if self.pooling_layer is None:
+            return self._convolve(x)
+        if self._pools_early():
+            return self._activated(self.pooling_layer(self._convolve_linear(x)))
+        return self.pooling_layer(self._convolve(x))
+
+    def _pools_early(self) -> bool:
+        """Whether the activation may come behind the pooling, on the smaller grid.
+
+        For an activation f that never decreases, `max(f(x))` is `f(max(x))`: the same
+        cell wins, or one of equal value behind f, whose gradient is then 0 either way.
+        Dropping whole channels commutes with the maximum too. Not where switches tell
+        which cell won, and not while someone watches what the pooling takes in.
+        """
+        pooling: Any = self.pooling_layer
+        maximum = type(pooling) is MaxPooling and not pooling.return_switches
+        is_watched = "call" in vars(pooling)
+        return maximum and not is_watched and self.activation in _NON_DECREASING
 
     def compute_output_spec(self, x, training=None):
         maps = keras.KerasTensor(self._with_filters(x.shape), self.compute_dtype)

@@ -1,0 +1,88 @@
+"""The activation behind the pooling: the same numbers as in front of it."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_cae as cae
+from keras_cae.callbacks.probe import Probe, find_pools
+
+NON_DECREASING = ["relu", "leaky_relu", "elu", "tanh", "sigmoid", "softplus", None]
+
+
+def in_order(block, monkeypatch):
+    """Makes the block run its parts one after the other, as listed."""
+    monkeypatch.setattr(block, "_pools_early", lambda: False)
+
+
+def maps(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("activation", NON_DECREASING)
+@pytest.mark.parametrize("shape", [(3, 7, 2), (2, 7, 10, 3), (2, 3, 5, 4, 2)])
+def test_block_equals_its_parts_in_order(activation, shape):
+    block = cae.EncoderBlock(4, convs=2, norm="batch", activation=activation)
+    x = maps(*shape)
+    early = keras.ops.convert_to_numpy(block(x))
+    assert block._pools_early()
+    for part in block.layers:
+        x = part(x)
+    want = keras.ops.convert_to_numpy(x)
+    np.testing.assert_allclose(early, want, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="GradientTape")
+@pytest.mark.parametrize("settings", [{}, {"residual": True}, {"dropout": 0.5}])
+@pytest.mark.parametrize("activation", NON_DECREASING)
+def test_gradients_equal_those_of_the_parts_in_order(activation, settings, monkeypatch):
+    import tensorflow as tf
+
+    x = tf.constant(maps(2, 9, 8, 3))
+    found = []
+    for early in (True, False):
+        keras.utils.set_random_seed(0)
+        block = cae.EncoderBlock(4, activation=activation, **settings)
+        block(x)
+        if not early:
+            in_order(block, monkeypatch)
+        assert block._pools_early() == early
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = block(x, training=True)
+            loss = tf.reduce_sum(y**2 + tf.sin(y))
+        variables = [v.value for v in block.trainable_variables]
+        found.append([y, *tape.gradient(loss, [x, *variables])])
+    for got, want in zip(*found, strict=True):
+        assert np.abs(want).max() > 0.1
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation": "gelu"},  # decreases somewhere
+        {"activation": keras.layers.PReLU()},  # may learn to decrease
+        {"pooling": "average"},
+        {"pooling": None},
+        {"pooling": cae.layers.MaxPooling(2, return_switches=True)},
+    ],
+)
+def test_order_is_kept_where_it_matters(settings):
+    block = cae.EncoderBlock(4, **settings)
+    x = maps(2, 7, 10, 3)
+    y = keras.tree.flatten(block(x))[0]
+    for part in block.layers:
+        x = part(x)
+    want = keras.tree.flatten(x)[0]
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(y), keras.ops.convert_to_numpy(want), atol=1e-6
+    )
+
+
+def test_a_probe_sees_activated_maps():
+    model = keras.Sequential([keras.Input((8, 8, 1)), cae.EncoderBlock(4, name="block")])
+    probe = Probe(model, find_pools(model))
+    before, after = probe.predict_on_batch(maps(2, 8, 8, 1))["block"]
+    assert before.min() == 0 and before.max() > 0
+    assert after.min() == 0
