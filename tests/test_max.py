@@ -241,6 +241,15 @@ def test_refuses_switches_that_are_not_those_of_the_input(switches, rule):
         MaxUnpooling(2)(np.zeros((1, 4, 4, 2)), switches=switches)
 
 
+@pytest.mark.parametrize(("place", "received"), [(4, "0 to 4"), (-1, "-1 to 0")])
+def test_refuses_switches_that_are_no_places_in_the_window(place, received):
+    switches = np.zeros((1, 4, 4, 2), "int32")
+    switches[0, 1, 2, 0] = place
+    rule = rf"`switches` must be .* from 0 to 3 for \(2, 2\).*from {received}"
+    with pytest.raises(ValueError, match=rule):
+        MaxUnpooling(2)(np.zeros((1, 4, 4, 2)), switches=switches)
+
+
 def test_refuses_symbolic_switches_of_another_shape():
     x = keras.Input((4, 4, 2))
     with pytest.raises(ValueError, match="`switches` must have the shape"):

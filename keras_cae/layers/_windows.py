@@ -81,11 +81,12 @@ def at_least_zero(size: Any) -> Any:
 
 def crop(x, axes: tuple[int, ...], starts: Any, grid: Any):
     """The part of `x` with this grid that begins at `starts`."""
-    index = [slice(None)] * len(x.shape)
-    for axis, start, size in zip(axes, starts, grid, strict=True):
-        whole = isinstance(start, int) and start == 0 and x.shape[axis] == size
-        index[axis] = slice(None) if whole else slice(start, start + size)
-    return x if index == [slice(None)] * len(index) else x[tuple(index)]
+    known = all(isinstance(size, int) for size in (*starts, *grid))
+    if known and tuple(grid) == tuple(x.shape[axis] for axis in axes):
+        return x
+    # Not x[...]: on TensorFlow's CPU the gradient of that takes ten times as long.
+    corner = with_grid([0] * len(x.shape), axes, starts)
+    return ops.slice(x, corner, with_grid(ops.shape(x), axes, grid))
 
 
 def pad(x, axes: tuple[int, ...], before: Any, after: Any, value: float = 0.0):
@@ -120,6 +121,13 @@ def interleave(phases, axis: int):
     shape = list(ops.shape(phases[0]))
     shape[axis] = -1 if phases[0].shape[axis] is None else shape[axis] * len(phases)
     return ops.reshape(woven, shape)
+
+
+def _phases(x, axis: int, count: Any, stride: int):
+    """Every `stride`-th cell along an axis from each start: undoes `interleave`."""
+    shape = list(ops.shape(x))
+    shape[axis : axis + 1] = [count, stride]
+    return ops.unstack(ops.reshape(x, shape), stride, axis=axis + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +201,7 @@ class Windows:
     def views(self, padded, pooled: Any):
         """For each place in the window, in reading order, its values in all windows.
 
-        The grid is cut into strides first: on TensorFlow's CPU slices that step take
+        The grid is split into phases first: on TensorFlow's CPU slices that step take
         twenty times as long.
         """
         axes, strides = self.axes, self.strides
@@ -201,20 +209,14 @@ class Windows:
         span = [n * s for n, s in zip(counts, strides, strict=True)]
         have = grid_of(padded, axes)
         lacking = [at_least_zero(n - h) for n, h in zip(span, have, strict=True)]
-        x = crop(
-            pad(padded, axes, [0] * len(axes), lacking), axes, [0] * len(axes), span
-        )
-        split: list[Any] = []
-        for axis, size in enumerate(ops.shape(x)):
-            at = axes.index(axis) if axis in axes else None
-            split += [size] if at is None else [counts[at], strides[at]]
-        x = ops.reshape(x, split)
+        none = [0] * len(axes)
+        phases = [crop(pad(padded, axes, none, lacking), axes, none, span)]
+        for axis, count, stride in zip(axes, counts, strides, strict=True):
+            phases = [p for x in phases for p in _phases(x, axis, count, stride)]
         for place in itertools.product(*map(range, self.pool_size)):
-            index: list[Any] = [slice(None)] * len(padded.shape)
-            for axis, p, n, s in zip(axes, place, pooled, strides, strict=True):
-                index[axis] = (slice(p // s, p // s + n), p % s)
-            flat = (i if isinstance(i, tuple) else (i,) for i in index)
-            yield x[tuple(itertools.chain(*flat))]
+            steps, phase = np.divmod(place, strides)
+            x = phases[np.ravel_multi_index(phase, strides)]
+            yield crop(x, axes, steps.tolist(), pooled)
 
     @property
     def reach(self) -> tuple[int, ...]:

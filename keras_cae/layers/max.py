@@ -1,6 +1,7 @@
 """Max pooling that can tell where each maximum stood, and the unpooling it allows."""
 
 import itertools
+import math
 from typing import Any
 
 import keras
@@ -130,7 +131,8 @@ class MaxUnpooling(_windows.UnpoolingLayer):
 
     Raises:
         ValueError: There are no switches, or not of the shape of the input, or not of
-            an integer type, or `like` does not pool to the grid of the input.
+            an integer type, or `like` does not pool to the grid of the input; or,
+            outside of compiled functions, a switch is no place in the window.
 
     Example:
         >>> import numpy as np
@@ -148,6 +150,7 @@ class MaxUnpooling(_windows.UnpoolingLayer):
     def call(self, x, switches=None, like=None):
         windows = self.windows_for(x.shape)
         self._check_switches(x, switches)
+        _check_places(switches, windows.pool_size)
         x = ops.cast(x, self.compute_dtype)
         pooled = _windows.grid_of(x, windows.axes)
         grid = windows.target(x, like)
@@ -178,6 +181,21 @@ class MaxUnpooling(_windows.UnpoolingLayer):
             raise ValueError(
                 f"`switches` must be integers. Received: switches of dtype {dtype}"
             )
+
+
+def _check_places(switches, pool_size: tuple[int, ...]) -> None:
+    """Whether every switch is a place in the window; in a graph values are unknown."""
+    places = math.prod(pool_size)
+    try:
+        fit = bool(ops.all((switches >= 0) & (switches < places)))
+    except (TypeError, RuntimeError):
+        return
+    if not fit:
+        raise ValueError(
+            "`switches` must be those of a pooling with the same `pool_size`: from 0 "
+            f"to {places - 1} for {pool_size}. Received: switches from "
+            f"{int(ops.min(switches))} to {int(ops.max(switches))}"
+        )
 
 
 def _same_shape(first: Any, second: Any) -> bool:
