@@ -62,6 +62,7 @@ class Autoencoder(keras.Model):
         format: str = "tf_saved_model",
         verbose: bool | None = None,
         overwrite: bool = False,
+        fold_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         """Writes a SavedModel with endpoints, LiteRT or ONNX: see `keras_cae.export`.
@@ -71,7 +72,9 @@ class Autoencoder(keras.Model):
         if kwargs or format not in ("tf_saved_model", "litert", "onnx"):
             super().export(filepath, format=format, verbose=verbose, **kwargs)
         else:
-            export_model(self, filepath, format, overwrite=overwrite)
+            export_model(
+                self, filepath, format, overwrite=overwrite, fold_norm=fold_norm
+            )
 
     def get_config(self) -> dict[str, Any]:
         return {

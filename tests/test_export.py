@@ -8,6 +8,7 @@ import pytest
 
 import keras_cae as cae
 from keras_cae import export
+from keras_cae._norms import without_norms
 from keras_cae.layers import pairs
 
 pytestmark = pytest.mark.skipif(
@@ -180,6 +181,44 @@ def test_other_formats_carry_every_pair(pooling, format, suffix, package, tmp_pa
     want = np.asarray(model(image))
     assert want.std() > 0.01
     np.testing.assert_allclose(export._RUNNERS[format](path, image), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"norm": "batch", "convs": 2, "residual": True},
+        {"norm": keras.layers.BatchNormalization(scale=False, center=False)},
+        {"norm": "batch", "activation": keras.layers.PReLU(shared_axes=[1, 2])},
+        {"norm": "batch", "unpooling": "partner", "pooling": "strided"},
+    ],
+    ids=["residual", "as a layer, with a bias", "learned activation", "learned pair"],
+)
+def test_folded_norms_give_the_same_with_less(settings, tmp_path):
+    import tensorflow as tf
+
+    model = made((7, 10, 2), latent=3, **settings)
+    model.export(tmp_path / "1", fold_norm=True)
+    served = tf.saved_model.load(str(tmp_path / "1"))
+    image = image_for(model)
+    want = np.asarray(model(image))
+    assert want.std() > 0.01
+    got = served.serve(image)["reconstruction"]
+    np.testing.assert_allclose(got, want, atol=1e-4)
+    folded = without_norms(model)
+    names = {layer.name for layer in folded._flatten_layers()}
+    assert not any(name.startswith("norm") for name in names)
+    assert folded.count_params() < model.count_params()
+
+
+def test_other_norms_are_not_folded(tmp_path):
+    model = made((7, 10, 2), norm="layer")
+    model.export(tmp_path / "1", fold_norm=True)
+    assert without_norms(model).count_params() == model.count_params()
+
+
+def test_refuses_fold_norm_that_is_no_bool(tmp_path):
+    with pytest.raises(ValueError, match="`fold_norm` must be a bool"):
+        made((7, 10, 2)).export(tmp_path / "1", fold_norm="yes")
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
