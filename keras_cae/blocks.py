@@ -11,12 +11,22 @@ from keras_cae._convs import ConvBlock, serialized
 from keras_cae.layers import MaxPooling, Upsampling, _windows, pairs
 from keras_cae.layers.upsampling_conv import fold
 
-_NON_DECREASING = frozenset(
-    keras.activations.get(name)
-    for name in (
-        "celu elu exponential hard_sigmoid hard_tanh leaky_relu linear log_sigmoid "
-        "relu relu6 selu sigmoid softplus softsign tanh"
-    ).split()
+_NON_DECREASING = (
+    keras.activations.celu,
+    keras.activations.elu,
+    keras.activations.exponential,
+    keras.activations.hard_sigmoid,
+    keras.activations.hard_tanh,
+    keras.activations.leaky_relu,
+    keras.activations.linear,
+    keras.activations.log_sigmoid,
+    keras.activations.relu,
+    keras.activations.relu6,
+    keras.activations.selu,
+    keras.activations.sigmoid,
+    keras.activations.softplus,
+    keras.activations.softsign,
+    keras.activations.tanh,
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _cells, _windows
 from keras_cae.layers.resize import Upsampling
 
 
@@ -61,15 +61,16 @@ class KernelUpsampling(Upsampling):
         return ops.conv(x, self.kernel, 1, "same", data_format=self.data_format)
 
     def _biased(self, x):
+        """The bias is added in float32: its gradient sums up over the whole map."""
         if self.bias is None:
             return x
+        y = _cells.precise(x)
+        bias = ops.cast(self.bias, y.dtype)
         if self.data_format == "channels_first":
-            return x + ops.reshape(self.bias, (-1, *(1 for _ in x.shape[2:])))
-        if self.compute_dtype == "bfloat16":
-            return (
-                x + self.bias
-            )  # TensorFlow's BiasAdd rounds each step of its gradient
-        return ops.add(x, self.bias)
+            y += ops.reshape(bias, (-1, *(1 for _ in x.shape[2:])))
+        else:
+            y = ops.add(y, bias)
+        return ops.cast(y, x.dtype)
 
     def compute_output_shape(
         self, input_shape: Any, like: Any = None
