@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if options.markdown:
         return _print_markdown(options.out / "results.json")
+    options.out.mkdir(parents=True, exist_ok=True)  # fails now, not in half an hour
     from benchmarks import machine, report
     from benchmarks.timing import FULL, QUICK
 
@@ -78,17 +79,18 @@ def _print_markdown(path: Path) -> int:
 
 
 def _write(results: dict, facts: dict[str, str], out: Path) -> None:
-    """A folder with all results, which takes the place of the last one."""
+    """The results in the place of the last ones."""
     from benchmarks import report
     from keras_cae._files import whole
 
-    with whole(out) as folder:
-        folder.mkdir()
-        (folder / "results.json").write_text(report.to_json(results, facts))
-        try:
-            report.plot(results, folder / "results.png")
-        except ImportError:
-            print('No plot without matplotlib: pip install -e ".[bench]"')
+    figure = report.plot(results)
+    with whole(out / "results.json") as path:
+        path.write_text(report.to_json(results, facts))
+    if figure is None:
+        (out / "results.png").unlink(missing_ok=True)
+    else:
+        with whole(out / "results.png") as path:
+            figure.savefig(path, dpi=120)
     print(f"Results      {out}")
 
 

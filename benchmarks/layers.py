@@ -107,7 +107,8 @@ def _compared(
         ours.set_weights(other.get_weights())
     above = tf.constant(rng.normal(size=output.shape).astype("float32"))
     steps = {case: _step(ours, x, above), plain.NAME: _step(other, x, above)}
-    agree(case, *(step() for step in steps.values()))
+    mine, theirs = (step() for step in steps.values())
+    agree(case, mine, theirs)
     parties = {name: here(_waited(step)) for name, step in steps.items()}
     times = interleave(parties, effort)
     return faster(case, times, case, plain.NAME, at_least)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks import keras_nets, torch_side
 from benchmarks.rows import Row, faster
@@ -9,7 +10,7 @@ from benchmarks.timing import Effort, here, interleave
 
 PLAIN = "plain Keras, float32"
 BFLOAT16 = "mixed_bfloat16"
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "float32": {"jit_compile": False},
     "float32, XLA": {"jit_compile": True},
     BFLOAT16: {"dtype": BFLOAT16, "jit_compile": False},

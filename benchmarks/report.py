@@ -1,8 +1,8 @@
 """Results as a table, as JSON, as Markdown and as a plot."""
 
+import importlib.util
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.rows import Row
@@ -76,24 +76,29 @@ def _markdown_row(texts: Iterable[str]) -> str:
     return f"| {' | '.join(texts)} |"
 
 
-def plot(results: Results, path: Path) -> None:
-    """How many times as fast we are, and how the cost of a step grows."""
+def plot(results: Results) -> Any:
+    """How many times as fast we are, and how the cost of a step grows.
+
+    None where there is nothing to draw, or nothing to draw with.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        print('No plot without matplotlib: pip install -e ".[bench]"')
+        return None
     from matplotlib.figure import Figure
 
     ratios = [r for rows in results.values() for r in rows if r.kind == "x"]
     growth = [r for rows in results.values() for r in rows if r.size is not None]
-    panels = [(_draw_ratios, ratios)] * bool(ratios) + [(_draw_growth, growth)] * bool(
-        growth
-    )
+    drawn = [(_draw_ratios, ratios, 8), (_draw_growth, growth, 5)]
+    panels = [panel for panel in drawn if panel[1]]
     if not panels:
-        return
-    height = max(4, 0.24 * len(ratios) + 1)
-    figure = Figure(figsize=(11 if ratios else 6, height), layout="constrained")
-    widths = [3 if draw is _draw_ratios else 2 for draw, _ in panels]
+        return None
+    widths = [width for _, _, width in panels]
+    size = sum(widths), max(4.5, 0.2 * len(ratios) + 1)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
-    for (draw, rows), panel in zip(panels, axes, strict=True):
+    for (draw, rows, _), panel in zip(panels, axes, strict=True):
         draw(panel, rows)
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _draw_ratios(axes: Any, rows: list[Row]) -> None:
