@@ -37,7 +37,7 @@ def _inference(case: Case, nets: dict, torch: Any, effort: Effort) -> Iterator[R
 def _training(case: Case, nets: dict, torch: Any, effort: Effort) -> Iterator[Row]:
     calls = {name: keras_nets.train(model, case) for name, model in nets.items()}
     parties = {name: here(call) for name, call in calls.items()}
-    parties |= torch.parties("train") | {"multiply": here(multiplied("float32"))}
+    parties |= torch.parties("train") | {"multiply": here(multiplied())}
     times = interleave(parties, effort)
     goals = {PLAIN: 1.5} | torch_side.goal(times, 1.6)
     for other in list(times)[1:-1]:
