@@ -21,7 +21,7 @@ def run(effort: Effort, note: Callable[[str], None]) -> Iterator[Row]:
     """The data, the callback, and in a full run the error."""
     tfds.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"batch_size": BATCH, "data_dir": folder}
+        settings: dict[str, Any] = {"batch_size": BATCH, "data_dir": folder}
         train = cae.data.load("digits", "train", **settings)
         test = cae.data.load("digits", "test", **settings)
         model = recipe(train)
