@@ -1,6 +1,7 @@
 import json
 import operator
 import os
+import time
 
 import keras
 import numpy as np
@@ -57,9 +58,7 @@ def test_every_round_times_every_party_once():
 
 
 def test_time_of_a_call_is_that_of_one():
-    calls = []
-    assert timing.here(lambda: calls.append(1))(3) < 0.1
-    assert len(calls) == 3
+    assert 0.01 <= timing.here(lambda: time.sleep(0.01))(10) < 0.1
 
 
 def test_ratios_are_taken_within_a_round():
