@@ -45,7 +45,7 @@ class Effort:
 
 
 FULL = Effort(seconds=12, rounds=15, processes=7, epochs=15, cases=(SMALL, LARGE))
-QUICK = Effort(seconds=0.5, rounds=3, processes=1, epochs=0, cases=(SMALL,))
+QUICK = Effort(seconds=0.3, rounds=3, processes=1, epochs=0, cases=(SMALL,))
 
 
 @dataclasses.dataclass(frozen=True)
