@@ -62,6 +62,7 @@ def speeds(
         float(np.median(trained)),
         "images/s",
         Spread.of(fed / trained),
+        "x the images",
         at_least=10.0,
     )
     epoch = EPOCH / trained
