@@ -1,6 +1,7 @@
 # make demo    a new environment with keras_cae in it, then the main job: an autoencoder
 #              trained on handwritten digits, its SavedModel and its feature maps
 # make test    the same environment, then the whole test suite
+# make bench   the same environment with PyTorch, then all benchmarks, for half an hour
 # make lint | types | wheel | clean
 #
 # Settings, as in: make demo DEMO="--epochs 3" PYTHON=/opt/python3.12/bin/python3
@@ -10,9 +11,10 @@ PYTHON ?=
 # `tensorflow` or `tensorflow-cpu`, the smaller one, which Linux on x86 has. They do not
 # live together: name another VENV with another TENSORFLOW.
 TENSORFLOW := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tensorflow-cpu,tensorflow)
-# Arguments for `keras-cae train` and for pytest.
+# Arguments for `keras-cae train`, for pytest and for the benchmarks.
 DEMO =
 PYTEST =
+BENCH =
 
 TF_CPP_MIN_LOG_LEVEL ?= 2
 export TF_CPP_MIN_LOG_LEVEL
@@ -21,15 +23,19 @@ python := $(VENV)/bin/python
 log := $(VENV)/install.log
 demo_ready := $(VENV)/ready-$(TENSORFLOW)
 test_ready := $(demo_ready)-test
+bench_ready := $(demo_ready)-bench
 candidates := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test bench lint types wheel clean
 
 demo: $(demo_ready)
 	@KERAS_BACKEND=tensorflow $(python) -m keras_cae train $(DEMO)
 
 test: $(test_ready)
 	@$(python) -m pytest $(PYTEST)
+
+bench: $(bench_ready)
+	@KERAS_BACKEND=tensorflow $(python) -m benchmarks $(BENCH)
 
 lint: $(test_ready)
 	@$(python) -m ruff format --check .
@@ -51,6 +57,10 @@ $(demo_ready): $(python) setup.cfg pyproject.toml
 # The tests' environment serves the demo too.
 $(test_ready): $(python) setup.cfg pyproject.toml
 	@extras="$(TENSORFLOW),tfds,test,dev"; $(install)
+	@touch $(demo_ready) $@
+
+$(bench_ready): $(python) setup.cfg pyproject.toml
+	@extras="$(TENSORFLOW),bench"; $(install)
 	@touch $(demo_ready) $@
 
 # A candidate counts when it runs: pyenv and macOS put names on PATH that do not.

@@ -1,0 +1,104 @@
+"""The demo: its data, its training with and without feature maps, and in bfloat16."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow_datasets as tfds
+
+import keras_cae as cae
+from benchmarks.rows import Row
+from benchmarks.timing import Effort, Spread, here, interleave
+from keras_cae import __main__ as command_line
+
+EPOCH = 60_000  # images
+BATCH, STEPS = 64, 30  # of the training that is timed in its stead
+
+
+def run(effort: Effort, note: Callable[[str], None]) -> Iterator[Row]:
+    """The data, the callback, and in a full run the error."""
+    tfds.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        settings: dict[str, Any] = {"batch_size": BATCH, "data_dir": folder}
+        train = cae.data.load("digits", "train", **settings)
+        test = cae.data.load("digits", "test", **settings)
+        model = recipe(train)
+        maps = cae.callbacks.PooledFeatureMaps(folder, test)
+        yield from speeds(model, train, maps, effort)
+        if effort.epochs:
+            yield bfloat16_error(train, test, effort)
+        else:
+            note("The demo's test error in bfloat16 needs a full run: left out.")
+
+
+def recipe(train: Any, epochs: int = 15) -> keras.Model:
+    """The model that `keras-cae train` makes."""
+    options = command_line._parser().parse_args(["train", "--epochs", str(epochs)])
+    return command_line._compiled(options, train)
+
+
+def speeds(
+    model: keras.Model, train: Any, maps: keras.callbacks.Callback, effort: Effort
+) -> Iterator[Row]:
+    """The data and the callback, each beside an epoch of training."""
+    maps.set_model(model)
+    maps.on_train_begin()
+    part = train.take(STEPS)
+    parties = {
+        "data": here(lambda: [None for _ in train]),
+        "maps": here(lambda: maps.on_epoch_end(0)),
+        "part": here(lambda: model.fit(part, verbose=0, shuffle=False)),
+    }
+    times = interleave(parties, effort)
+    maps.on_train_end()
+    fed = len(train) * BATCH / times["data"]
+    trained = STEPS * BATCH / times["part"]
+    yield Row(
+        "data.load of the digits",
+        float(np.median(fed)),
+        "training of the demo model",
+        float(np.median(trained)),
+        "images/s",
+        Spread.of(fed / trained),
+        "x the images",
+        at_least=10.0,
+    )
+    epoch = EPOCH / trained
+    yield Row(
+        f"Epoch of {EPOCH:,} images with PooledFeatureMaps",
+        float(np.median(epoch + times["maps"])),
+        "the same without",
+        float(np.median(epoch)),
+        "s",
+        Spread.of(100 * times["maps"] / epoch),
+        "% more",
+        at_most=3.0,
+    )
+
+
+def bfloat16_error(train: Any, test: Any, effort: Effort) -> Row:
+    """The test error of the recipe in bfloat16, against float32."""
+    errors = {}
+    before = keras.config.dtype_policy()
+    for dtype in ("mixed_bfloat16", "float32"):
+        keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy(dtype)
+        try:
+            model = recipe(train, effort.epochs)
+        finally:
+            keras.config.set_dtype_policy(before)
+        model.fit(train, epochs=effort.epochs, verbose=0, shuffle=False)
+        errors[dtype] = float(model.evaluate(test, verbose=0))
+    half, single = errors["mixed_bfloat16"], errors["float32"]
+    return Row(
+        "Test error of the demo recipe, mixed_bfloat16",
+        half,
+        "float32",
+        single,
+        "mean squared error",
+        Spread.exactly(100 * (half / single - 1)),
+        "% more",
+        at_most=2.0,
+    )
