@@ -317,9 +317,10 @@ class DecoderBlock(ConvBlock):
         x = fold(x, conv.kernel, factors, self.data_format)
         if conv.bias is None:
             return x
-        shape = [1] * (rank + 2)
-        shape[self._channel_axis(rank)] = -1
-        return x + ops.cast(ops.reshape(conv.bias, shape), x.dtype)
+        bias = ops.cast(conv.bias, x.dtype)
+        if self.data_format == "channels_first":
+            return x + ops.reshape(bias, (-1, *(1 for _ in range(rank))))
+        return ops.add(x, bias)
 
     @property
     def _first_conv(self) -> keras.layers.Layer:

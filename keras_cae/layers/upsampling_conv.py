@@ -1,5 +1,6 @@
 """Up-sampling, then a convolution, for less than the two cost one after the other."""
 
+import math
 from typing import Any
 
 import keras
@@ -209,11 +210,14 @@ def fold(x, kernel, factors: tuple[int, ...], data_format: str):
     `k + factor - 1` taps t, of which "same" cuts `(k - 1) / 2` off both ends. It costs
     `(k + factor - 1) / factor` multiply-adds an output and axis instead of k.
     """
-    rank = len(factors)
-    for factor in factors:
-        sums = _sums(kernel.shape[0], factor)
-        kernel = ops.tensordot(kernel, sums, ((0,), (1,)))
-    kernel = ops.cast(ops.transpose(kernel, (*range(2, rank + 2), 1, 0)), x.dtype)
+    *taps, channels, filters = kernel.shape
+    sums = np.ones((1, 1), "float32")
+    for count, factor in zip(taps, factors, strict=True):
+        sums = np.kron(sums, _sums(count, factor))
+    folded = [count + factor - 1 for count, factor in zip(taps, factors, strict=True)]
+    kernel = ops.matmul(sums, ops.reshape(kernel, (math.prod(taps), -1)))
+    kernel = ops.reshape(kernel, (*folded, channels, filters))
+    kernel = ops.cast(ops.swapaxes(kernel, -2, -1), x.dtype)
     return ops.conv_transpose(x, kernel, factors, "same", data_format=data_format)
 
 
