@@ -1,12 +1,16 @@
 """Resizing by interpolation."""
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_cae import _checks
 from keras_cae.layers import _windows
+
+_SHORT = 128  # cells; up to here a matrix product is the faster interpolation
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -124,6 +128,8 @@ def _linear(x, axis: int, factor: int):
     """Between the centres of the cells; each phase has two weights of its own."""
     if factor == 1:
         return x
+    if (x.shape[axis] or math.inf) <= _SHORT:
+        return _linear_by_matrix(x, axis, factor)
     size = ops.shape(x)[axis]
     first, last = (_windows.crop(x, (axis,), (at,), (1,)) for at in (0, size - 1))
     bordered = ops.concatenate([first, x, last], axis=axis)
@@ -134,3 +140,16 @@ def _linear(x, axis: int, factor: int):
         neighbour = cells[0] if offset < 0 else cells[2]
         phases.append((1 - abs(offset)) * cells[1] + abs(offset) * neighbour)
     return _windows.interleave(phases, axis)
+
+
+def _linear_by_matrix(x, axis: int, factor: int):
+    """The same for a short axis: most products are with 0, but there is one pass."""
+    shape = ops.shape(x)
+    centres = (np.arange(shape[axis] * factor) + 0.5) / factor - 0.5
+    distances = np.clip(centres, 0, shape[axis] - 1)[:, None] - np.arange(shape[axis])
+    weights = ops.cast(np.maximum(1 - abs(distances), 0), x.dtype)
+    if axis == len(shape) - 1:
+        return ops.matmul(x, ops.transpose(weights))
+    rows = ops.reshape(x, (*shape[: axis + 1], -1))
+    grown = _windows.with_grid(shape, (axis,), (shape[axis] * factor,))
+    return ops.reshape(ops.matmul(weights, rows), grown)
