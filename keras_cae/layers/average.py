@@ -56,7 +56,7 @@ class AveragePooling(_windows.PoolingLayer):
             "valid",
             self.data_format,
         )
-        for share in _shares(windows, pooled, grid):
+        for share in shares(windows, pooled, grid):
             pooled = pooled / share
         return ops.cast(pooled, self.compute_dtype)
 
@@ -106,7 +106,7 @@ class AverageUnpooling(_windows.UnpoolingLayer):
         pooled = _windows.grid_of(x, windows.axes)
         grid = windows.target(x, like)
         spread = _cells.precise(x) / math.prod(windows.pool_size)
-        for share in _shares(windows, spread, grid):
+        for share in shares(windows, spread, grid):
             spread = spread / share
         for index in range(len(windows.axes)):
             spread = _spread(spread, windows, index)
@@ -114,7 +114,7 @@ class AverageUnpooling(_windows.UnpoolingLayer):
         return ops.cast(spread, self.compute_dtype)
 
 
-def _shares(windows: _windows.Windows, pooled, grid: Any):
+def shares(windows: _windows.Windows, pooled, grid: Any):
     """Along each axis with a border, the share of each window that lies on the grid."""
     counts = _windows.grid_of(pooled, windows.axes)
     borders = zip(*windows.borders(grid, counts), strict=True)

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_cae import _checks
 from keras_cae.layers import _cells, _windows
-from keras_cae.layers.average import _shares
+from keras_cae.layers.average import shares
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -198,6 +198,6 @@ def _mixed(layer: Any, x, share):
     window = (windows.pool_size, windows.strides, "valid", layer.data_format)
     largest = ops.max_pool(windows.pad(x, -float("inf")), *window)
     mean = ops.average_pool(windows.pad(x), *window)
-    for part in _shares(windows, mean, _windows.grid_of(x, windows.axes)):
+    for part in shares(windows, mean, _windows.grid_of(x, windows.axes)):
         mean = mean / part
     return ops.cast(share * largest + (1 - share) * mean, layer.compute_dtype)
