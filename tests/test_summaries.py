@@ -25,6 +25,7 @@ def test_images_are_read_back(tmp_path):
     writer = EventWriter(tmp_path)
     writer.image("layer/before", pixels, 3, "What it shows.")
     writer.image("layer/before", 255 - pixels, 7)
+    writer.flush()
     writer.close()
     events = read(tmp_path)
     about = events.summary_metadata["layer/before"]
@@ -41,6 +42,7 @@ def test_histograms_are_read_back(tmp_path):
     values = np.random.default_rng(0).normal(size=(4, 5, 6)).astype("float32")
     writer = EventWriter(tmp_path)
     writer.histogram("layer", values, 2)
+    writer.flush()
     writer.close()
     events = read(tmp_path)
     assert events.summary_metadata["layer"].plugin_data.plugin_name == "histograms"
@@ -69,6 +71,7 @@ def test_histograms_are_read_back(tmp_path):
 def test_histograms_count_finite_values_only(tmp_path, values, counted):
     writer = EventWriter(tmp_path)
     writer.histogram("layer", np.array(values, "float32"), 0)
+    writer.flush()
     writer.close()
     (event,) = read(tmp_path).Tensors("layer")
     assert np.all(np.isfinite(numbers(event)))

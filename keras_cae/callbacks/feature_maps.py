@@ -7,12 +7,13 @@ import keras
 
 from keras_cae import _checks
 from keras_cae.callbacks import tiles
+from keras_cae.callbacks.epochs import EpochLogger
 from keras_cae.callbacks.probe import Pool, Probe, find_pools, run_once
 from keras_cae.callbacks.samples import first_samples, shapes
-from keras_cae.callbacks.summaries import EventWriter, writable_folder
+from keras_cae.callbacks.summaries import EventWriter
 
 
-class PooledFeatureMaps(keras.callbacks.Callback):
+class PooledFeatureMaps(EpochLogger):
     """Shows what every pooling layer of a Keras model takes in and gives out.
 
     Pooling layers are found in any model, nested ones too: all layers with a pool size
@@ -62,39 +63,19 @@ class PooledFeatureMaps(keras.callbacks.Callback):
         every: int = 1,
         max_samples: int = 4,
         max_channels: int = 16,
+        max_bytes: int | None = None,
+        max_time: float | None = 0.05,
     ) -> None:
-        super().__init__()
-        self.log_dir = log_dir
-        self._folder = writable_folder("log_dir", log_dir, below="feature_maps")
-        self.every = _checks.positive_int("every", every)
+        super().__init__(
+            log_dir, "feature_maps", every=every, max_bytes=max_bytes, max_time=max_time
+        )
         self.max_samples = _checks.positive_int("max_samples", max_samples)
         self.max_channels = _checks.positive_int("max_channels", max_channels)
         self.layers = _layers(layers)
         self.inputs = first_samples(inputs, self.max_samples)
         self._probe: Probe | None = None
-        self._writer: EventWriter | None = None
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.on_train_end()  # Closes what an interrupted training left open.
-        self._probe = self._new_probe()
-        self._writer = self._new_writer()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # With JAX, asking for the model is what brings its weights up to date.
-        if self.model is None or self._probe is None or self._writer is None:
-            return
-        if epoch % self.every == 0:
-            for name, maps in self._probe.predict_on_batch(self.inputs).items():
-                self._write(self._writer, name, maps, epoch)
-            self._writer.flush()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._probe = self._writer = None
-
-    def _new_probe(self) -> Probe:
-        model = self.model
+    def prepare(self, model: keras.Model) -> None:
         if not _suits(self.inputs, model):
             raise _unsuitable(self.inputs, model)
         try:
@@ -107,16 +88,17 @@ class PooledFeatureMaps(keras.callbacks.Callback):
                 "PooledFeatureMaps needs a model with a layer that makes the grid "
                 f"smaller, but none was found. Received: model={model.name!r}"
             )
-        if self.layers is None:
-            return probe
-        return Probe(model, _chosen(pools, self.layers))
+        if self.layers is not None:
+            probe = Probe(model, _chosen(pools, self.layers))
+        self._probe = probe
 
-    def _new_writer(self) -> EventWriter:
-        try:
-            return EventWriter(self._folder)
-        except OSError as error:
-            rule = "`log_dir` must be a folder that can be written to"
-            raise OSError(error.errno, rule, str(self.log_dir)) from error
+    def log_epoch(self, writer: EventWriter, step: int) -> None:
+        for name, maps in self._probe.predict_on_batch(self.inputs).items():
+            self._write(writer, name, maps, step)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end(logs)
+        self._probe = None
 
     def _write(self, writer: EventWriter, name: str, maps: Any, step: int) -> None:
         before, after = maps
