@@ -1,0 +1,89 @@
+"""The files from which TensorBoard's projector shows vectors, written without TF."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_cae._files import whole
+
+LARGEST = 8192  # pixels: the side of the largest sprite that TensorBoard takes
+THUMBNAIL = 64  # pixels: the longest side of an image in the sprite
+
+
+def write_projector(
+    folder: Path, vectors: Any, labels: Any = None, images: Any = None
+) -> None:
+    """Writes vectors, their metadata and a sprite of small images into `folder`.
+
+    The folder must hold an event file, or TensorBoard does not see it as a run. What
+    was written before is replaced.
+
+    Args:
+        folder: An existing folder.
+        vectors: `(samples, numbers)`, all finite.
+        labels: One a sample, or None.
+        images: `(samples, height, width[, 3])` in uint8, or None for no sprite.
+    """
+    lines = ["\t".join(f"{value:.9g}" for value in vector) for vector in vectors]
+    _write(folder / "latent.tsv", lines)
+    _write(folder / "metadata.tsv", _metadata(len(vectors), labels))
+    entries = ['tensor_name: "latent"', 'tensor_path: "latent.tsv"']
+    entries.append('metadata_path: "metadata.tsv"')
+    if images is not None:
+        images = thumbnails(images, len(vectors))
+        height, width = images.shape[1:3]
+        _write_picture(folder / "sprite.png", sprite(images))
+        entries.append(
+            'sprite { image_path: "sprite.png" '
+            f"single_image_dim: {width} single_image_dim: {height} }}"
+        )
+    body = "\n".join(f"  {entry}" for entry in entries)
+    _write(folder / "projector_config.pbtxt", ["embeddings {", body, "}"])
+
+
+def sprite(images: Any) -> Any:
+    """Images in rows of one square picture, from left to right, then downwards.
+
+    Example:
+        >>> sprite(np.arange(3, dtype="uint8").reshape(3, 1, 1))
+        array([[0, 1],
+               [2, 0]], dtype=uint8)
+    """
+    side = math.ceil(math.sqrt(len(images)))
+    room = [(0, side * side - len(images)), *[(0, 0)] * (images.ndim - 1)]
+    rows = np.pad(images, room).reshape(side, side, *images.shape[1:])
+    return np.concatenate(np.concatenate(rows, axis=1), axis=1)
+
+
+def thumbnails(images: Any, count: int) -> Any:
+    """Images of which `count` fit into a sprite: thinned out to every n-th pixel."""
+    longest = min(THUMBNAIL, LARGEST // math.ceil(math.sqrt(count)))
+    step = math.ceil(max(images.shape[1:3]) / longest)
+    return images[:, ::step, ::step]
+
+
+def _metadata(count: int, labels: Any) -> list[str]:
+    """One line a sample. With two columns there is a header, with one there is none."""
+    if labels is None:
+        return [str(index) for index in range(count)]
+    pairs = zip(labels, range(count), strict=True)
+    return ["label\tindex", *(f"{_one_line(label)}\t{n}" for label, n in pairs)]
+
+
+def _one_line(label: Any) -> str:
+    text = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+    return " ".join(text.split())
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    with whole(path) as written:
+        written.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_picture(path: Path, pixels: Any) -> None:
+    from PIL import Image
+
+    with whole(path) as written:
+        Image.fromarray(pixels).save(written, "PNG")
