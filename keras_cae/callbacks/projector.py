@@ -7,34 +7,43 @@ from typing import Any
 import numpy as np
 
 from keras_cae._files import whole
+from keras_cae.callbacks.summaries import png
 
 LARGEST = 8192  # pixels: the side of the largest sprite that TensorBoard takes
 THUMBNAIL = 64  # pixels: the longest side of an image in the sprite
 
 
-def write_projector(
-    folder: Path, vectors: Any, labels: Any = None, images: Any = None
-) -> None:
-    """Writes vectors, their metadata and a sprite of small images into `folder`.
+def write_vectors(folder: Path, vectors: Any) -> None:
+    """Writes one vector a sample, `(samples, numbers)`, in place of earlier ones.
 
-    The folder must hold an event file, or TensorBoard does not see it as a run. What
-    was written before is replaced.
-
-    Args:
-        folder: An existing folder.
-        vectors: `(samples, numbers)`, all finite.
-        labels: One a sample, or None.
-        images: `(samples, height, width[, 3])` in uint8, or None for no sprite.
+    They must be finite. As text: TensorBoard takes a file of bytes for one only where
+    these happen to be no valid UTF-8.
     """
     lines = ["\t".join(f"{value:.9g}" for value in vector) for vector in vectors]
     _write(folder / "latent.tsv", lines)
-    _write(folder / "metadata.tsv", _metadata(len(vectors), labels))
+
+
+def write_projector(
+    folder: Path, count: int, labels: Any = None, images: Any = None
+) -> None:
+    """Writes what the projector shows with the vectors, which must be there already.
+
+    The folder must hold an event file, too, or TensorBoard does not see it as a run.
+
+    Args:
+        folder: Where the vectors are.
+        count: How many samples there are.
+        labels: One a sample, or None.
+        images: `(count, height, width[, 3])` in uint8, or None for no sprite.
+    """
+    _write(folder / "metadata.tsv", _metadata(count, labels))
     entries = ['tensor_name: "latent"', 'tensor_path: "latent.tsv"']
     entries.append('metadata_path: "metadata.tsv"')
     if images is not None:
-        images = thumbnails(images, len(vectors))
+        images = thumbnails(images, count)
         height, width = images.shape[1:3]
-        _write_picture(folder / "sprite.png", sprite(images))
+        with whole(folder / "sprite.png") as written:
+            written.write_bytes(png(sprite(images)))
         entries.append(
             'sprite { image_path: "sprite.png" '
             f"single_image_dim: {width} single_image_dim: {height} }}"
@@ -80,10 +89,3 @@ def _one_line(label: Any) -> str:
 def _write(path: Path, lines: list[str]) -> None:
     with whole(path) as written:
         written.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _write_picture(path: Path, pixels: Any) -> None:
-    from PIL import Image
-
-    with whole(path) as written:
-        Image.fromarray(pixels).save(written, "PNG")

@@ -1,0 +1,73 @@
+"""Pictures of a latent: its samples in the plane, and how its units go together."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_cae.callbacks import drawing, panels
+
+UNITS = 32  # How many units a picture of their correlations has at most.
+CANVAS = 640  # pixels: the side of the plane.
+SMALL = 28  # pixels: the longest side of a sample in it.
+
+
+def plane(vectors: Any, images: Any) -> Any:
+    """Each image where its vector lies along the two directions of largest variance.
+
+    Both axes have one unit of length.
+
+    Args:
+        vectors: `(samples, numbers)`, all finite.
+        images: `(samples, height, width, 3)` in uint8.
+
+    Reference:
+        Pearson (1901), [On lines and planes of closest fit to systems of points in
+        space](https://doi.org/10.1080/14786440109462720).
+    """
+    step = -(-max(images.shape[1:3]) // SMALL)
+    images = images[:, ::step, ::step]
+    height, width = images.shape[1:3]
+    places = _principal(vectors)
+    reach = np.max(np.abs(places), initial=0) or 1.0
+    centres = (places / reach + 1) / 2
+    canvas = np.full((CANVAS, CANVAS, 3), drawing.PAPER, "uint8")
+    for (across, up), image in zip(centres, images, strict=True):
+        left, top = (
+            round(across * (CANVAS - width)),
+            round((1 - up) * (CANVAS - height)),
+        )
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def _principal(vectors: Any) -> Any:
+    """The coordinates along the first two principal directions, `(samples, 2)`."""
+    centred = vectors - vectors.mean(axis=0)
+    left, sizes, right = np.linalg.svd(centred, full_matrices=False)
+    # The sign of a direction is arbitrary: its largest entry shall be positive.
+    largest = np.argmax(np.abs(right), axis=1)
+    signs = np.sign(right[np.arange(len(right)), largest])
+    places = left * sizes * signs
+    return np.pad(places, [(0, 0), (0, 2)])[:, :2]
+
+
+def matrix(correlations: Any, variances: Any) -> Any:
+    """The correlations of the units that vary most, which are named by their numbers.
+
+    From -1, dark violet, to 1, yellow; where there is none, a grey checkerboard.
+    """
+    most = np.argsort(-np.nan_to_num(variances), kind="stable")[:UNITS]
+    units = np.sort(most)
+    cell = max(12, 256 // len(units))
+    shares = (correlations[np.ix_(units, units)] + 1) / 2
+    pixels = drawing.colours(np.kron(shares, np.ones((cell, cell))))
+    edge = 6 * len(str(units.max()))
+    numbers = [panels.cell(drawing.text(str(unit)), (cell, edge)) for unit in units]
+    beside = drawing.column([number[:cell] for number in numbers], gap=0)
+    picture = drawing.row([beside, pixels], gap=2)
+    if cell >= edge + 2:
+        heads = [panels.cell(drawing.text(str(unit)), (1, cell)) for unit in units]
+        corner = panels.cell(drawing.text(" "), (1, edge + 2))
+        picture = drawing.column([drawing.row([corner, *heads], gap=0), picture], gap=1)
+    bars = panels.scale_bars({"correlation": (-1, 1)})
+    return drawing.column([picture, bars], gap=8)
