@@ -23,7 +23,7 @@ def energy_kept(before: Any, after: Any) -> float:
         approximation.
     """
     before, spread = _exact(before), _exact(after)
-    for axis, stride in enumerate(steps(before, after), 1):
+    for axis, stride in enumerate(steps(before.shape[1:-1], after.shape[1:-1]), 1):
         cells = np.arange(before.shape[axis]) // stride
         spread = spread.take(np.minimum(cells, spread.shape[axis] - 1), axis)
     over = tuple(range(before.ndim - 1))
@@ -144,10 +144,10 @@ def varies(low: Any, high: Any) -> Any:
         return high - low > 1e-6 * np.maximum(abs(low), abs(high))
 
 
-def steps(before: Any, after: Any) -> tuple[int, ...]:
-    """How many cells of `before` a cell of `after` stands for, along each axis."""
-    sides = zip(before.shape[1:-1], after.shape[1:-1], strict=True)
-    return tuple(max(1, round(side / pooled)) for side, pooled in sides)
+def steps(grid: Sequence[int], pooled: Sequence[int]) -> tuple[int, ...]:
+    """How many cells of `grid` a cell of the `pooled` one stands for, on each axis."""
+    sides = zip(grid, pooled, strict=True)
+    return tuple(max(1, round(side / less)) for side, less in sides)
 
 
 def _exact(maps: Any) -> Any:

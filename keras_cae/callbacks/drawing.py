@@ -10,7 +10,7 @@ LINE = 11  # The height of a line of text, in pixels.
 CHECK = 4  # The side of a square in the pattern for what is not a number, in pixels.
 CHECKS = (150, 210)
 
-# Every ninth of viridis, whose lightness rises evenly, for the colour-blind too:
+# Ten of the colours of viridis, whose lightness rises evenly, for the colour-blind too:
 # van der Walt and Smith (2015), https://bids.github.io/colormap (public domain).
 VIRIDIS = np.array(
     [
@@ -26,20 +26,23 @@ VIRIDIS = np.array(
         (253, 231, 37),
     ]
 )
-_STOPS = np.linspace(0, 255, len(VIRIDIS))
-PALETTE = np.stack([np.interp(range(256), _STOPS, c) for c in VIRIDIS.T], axis=1)
+SHADES = 118  # With as many greys and the lettering a picture has few enough for a PNG.
+_STOPS = np.linspace(0, SHADES - 1, len(VIRIDIS))
+PALETTE = np.stack([np.interp(range(SHADES), _STOPS, c) for c in VIRIDIS.T], axis=1)
 PALETTE = np.round(PALETTE).astype("uint8")
 
 
 def colours(shares: Any) -> Any:
-    """A picture `(height, width, 3)` of numbers from 0, dark violet, to 1, yellow.
+    """Pictures `(..., height, width, 3)` of numbers from 0, dark violet, to 1, yellow.
 
     What lies outside shows as the nearer end; what is not a number as a grey
     checkerboard.
     """
     lost = np.isnan(shares)
-    shades = np.round(255 * np.clip(np.where(lost, 0, shares), 0, 1)).astype("uint8")
-    rows, columns = (np.arange(side) // CHECK for side in shares.shape)
+    shades = np.round((SHADES - 1) * np.clip(np.where(lost, 0, shares), 0, 1)).astype(
+        int
+    )
+    rows, columns = (np.arange(side) // CHECK for side in shares.shape[-2:])
     pattern = np.where(np.add.outer(rows, columns) % 2, *CHECKS).astype("uint8")
     return np.where(lost[..., None], pattern[..., None], PALETTE[shades])
 
