@@ -127,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
     print(f"\nTest error   {error:.5f} (mean squared error)")
     print(f"Picture      {picture}")
     print(f"SavedModel   {path}")
-    command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=0"
+    command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=1000"
     print(f"TensorBoard  {command}")
 
 

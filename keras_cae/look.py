@@ -156,4 +156,6 @@ def _callbacks(
 
 
 def _one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 400, placeholder=" ...") or repr(error)
+    """What is wrong; Keras says that last, behind the config of the whole model."""
+    reason = str(error).rpartition("Exception encountered: ")[2]
+    return textwrap.shorten(reason, 400, placeholder=" ...") or repr(error)

@@ -80,18 +80,20 @@ def write_page(log_dir: Path, title: str, facts: dict[str, str]) -> Path:
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """The last value of each tag in the event files of a folder, by the tag's name."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    """The last value of each tag in the event files of a folder, in their order."""
+    # The one that TensorBoard itself uses: what a later run has voided is gone.
+    from tensorboard.backend.event_processing import plugin_event_accumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 1}).Reload()
+    events = plugin_event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
     entries = []
-    for tag in sorted(events.Tags()["tensors"]):
-        about = events.summary_metadata[tag]
-        tensor = events.Tensors(tag)[-1].tensor_proto
-        kind = about.plugin_data.plugin_name
-        value = tensor.string_val[2] if kind == "images" else make_ndarray(tensor)
-        entries.append(Entry(kind, tag, value, about.summary_description))
+    for tag in events.Tags()["tensors"]:
+        about = events.SummaryMetadata(tag)
+        for event in events.Tensors(tag)[-1:]:
+            tensor, kind = event.tensor_proto, about.plugin_data.plugin_name
+            value = tensor.string_val[2] if kind == "images" else make_ndarray(tensor)
+            entries.append(Entry(kind, tag, value, about.summary_description))
     return entries
 
 

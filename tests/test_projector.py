@@ -47,7 +47,8 @@ def test_sprite_holds_the_images_row_by_row(tmp_path, shape):
     entry = config(tmp_path).sprite
     width, height = entry.single_image_dim
     assert (height, width) == (7, 4)
-    pixels = np.asarray(Image.open(tmp_path / entry.image_path))
+    image = Image.open(tmp_path / entry.image_path)
+    pixels = np.asarray(image.convert("RGB" if len(shape) == 4 else "L"))
     assert pixels.shape[:2] == (21, 12)
     for index, image in enumerate(images):
         row, column = divmod(index, pixels.shape[1] // width)

@@ -39,6 +39,16 @@ def _first(outputs: Any) -> Any:
     return ops.cast(keras.tree.flatten(outputs)[0], "float32")
 
 
+def build(model: keras.Model, inputs: Any) -> None:
+    """Builds a model that is not built yet, outside of any probe's graph and names."""
+    if not all(layer.built for layer in model._flatten_layers()):
+        model(keras.tree.map_structure(_first_one, inputs), training=False)
+
+
+def _first_one(x: Any) -> Any:
+    return x[:1]
+
+
 def run(forward: keras.Model, inputs: Any) -> Any:
     """What `forward` returns for all samples, as an array.
 

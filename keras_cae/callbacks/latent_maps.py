@@ -11,14 +11,18 @@ CANVAS = 640  # pixels: the side of the plane.
 SMALL = 28  # pixels: the longest side of a sample in it.
 
 
-def plane(vectors: Any, images: Any) -> Any:
+def plane(vectors: Any, images: Any) -> tuple[Any, int]:
     """Each image where its vector lies along the two directions of largest variance.
 
-    Both axes have one unit of length.
+    Both axes have one unit of length. An image that would cover an earlier one is left
+    out.
 
     Args:
         vectors: `(samples, numbers)`, all finite.
         images: `(samples, height, width, 3)` in uint8.
+
+    Returns:
+        The picture and how many images are in it.
 
     Reference:
         Pearson (1901), [On lines and planes of closest fit to systems of points in
@@ -26,29 +30,29 @@ def plane(vectors: Any, images: Any) -> Any:
     """
     step = -(-max(images.shape[1:3]) // SMALL)
     images = images[:, ::step, ::step]
-    height, width = images.shape[1:3]
+    size = np.array(images.shape[1:3])
     places = _principal(vectors)
-    reach = np.max(np.abs(places), initial=0) or 1.0
-    centres = (places / reach + 1) / 2
+    shares = (places / (np.max(np.abs(places), initial=0) or 1.0) + 1) / 2
+    corners = np.round(shares * (CANVAS - size)).astype(int)
     canvas = np.full((CANVAS, CANVAS, 3), drawing.PAPER, "uint8")
-    for (across, up), image in zip(centres, images, strict=True):
-        left, top = (
-            round(across * (CANVAS - width)),
-            round((1 - up) * (CANVAS - height)),
-        )
-        canvas[top : top + height, left : left + width] = image
-    return canvas
+    drawn: list[int] = []
+    for index, (top, left) in enumerate(corners):
+        apart = np.abs(corners[drawn] - (top, left)) >= size
+        if apart.any(axis=1).all():
+            canvas[top : top + size[0], left : left + size[1]] = images[index]
+            drawn.append(index)
+    return canvas, len(drawn)
 
 
 def _principal(vectors: Any) -> Any:
-    """The coordinates along the first two principal directions, `(samples, 2)`."""
+    """The coordinates along the second and the first principal direction."""
     centred = vectors - vectors.mean(axis=0)
     left, sizes, right = np.linalg.svd(centred, full_matrices=False)
     # The sign of a direction is arbitrary: its largest entry shall be positive.
     largest = np.argmax(np.abs(right), axis=1)
     signs = np.sign(right[np.arange(len(right)), largest])
     places = left * sizes * signs
-    return np.pad(places, [(0, 0), (0, 2)])[:, :2]
+    return np.pad(places, [(0, 0), (0, 2)])[:, 1::-1]
 
 
 def matrix(correlations: Any, variances: Any) -> Any:

@@ -11,7 +11,7 @@ from keras_cae import _checks
 from keras_cae.callbacks import latent_maps, panels, units
 from keras_cae.callbacks.batches import first_pairs
 from keras_cae.callbacks.epochs import EpochLogger
-from keras_cae.callbacks.forward import Outputs, channels_first, run
+from keras_cae.callbacks.forward import Outputs, build, channels_first, run
 from keras_cae.callbacks.projector import write_projector, write_vectors
 from keras_cae.callbacks.samples import shapes
 from keras_cae.callbacks.summaries import EventWriter
@@ -31,7 +31,7 @@ class LatentSpace(EpochLogger):
       lie beside the events and are those of the last epoch that was logged; TensorBoard
       reads them once, so restart it to see a later epoch;
     - the image `latent/plane`: the samples along the two directions in which the
-      latents vary most;
+      latents vary most, but for those that would cover another one;
     - the scalar `latent/active_units`: how many units have a variance above 0.01 over
       the samples; the histograms `latent/values` and `latent/variances`;
     - the image `latent/correlations` of the units that vary most, and the scalar
@@ -103,6 +103,7 @@ class LatentSpace(EpochLogger):
     def prepare(self, model: keras.Model) -> None:
         self._forward, encoder = _encoder(model, self.layer)
         try:
+            build(model, self.inputs)
             latents = run(self._forward, self.inputs)
         except Exception as error:
             raise ValueError(
@@ -125,9 +126,10 @@ class LatentSpace(EpochLogger):
             self._warn("some latents are not finite numbers")
             return
         if self._images is not None:
-            plane = latent_maps.plane(vectors, self._images)
+            plane, drawn = latent_maps.plane(vectors, self._images)
             about = (
-                f"{len(vectors)} samples along their first two principal directions."
+                f"{drawn} of {len(vectors)} samples along their first two principal "
+                "directions; those that would cover another one are left out."
             )
             writer.image("latent/plane", plane, step, about)
         try:
@@ -213,4 +215,4 @@ def _images(inputs: Any, first: bool) -> Any:
     if x.ndim not in (4, 5):
         return None
     x = np.moveaxis(x, 1, -1) if first else x
-    return panels.as_images(x, *panels.value_range(x))
+    return panels.as_images(x, *panels.value_range(x), shades=panels.greys)

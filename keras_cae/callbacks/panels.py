@@ -1,11 +1,11 @@
 """Samples as small pictures of one size, and rows of them with lettering."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_cae.callbacks import drawing
+from keras_cae.callbacks import curves, drawing
 
 SIDE = 112  # pixels: what the longer side of a panel comes near to.
 
@@ -20,12 +20,14 @@ def value_range(values: Any) -> tuple[float, float]:
     return (low, high) if low < high else (low - 0.5, high + 0.5)
 
 
-def as_images(samples: Any, low: float, high: float) -> Any:
+def as_images(
+    samples: Any, low: float, high: float, shades: Callable = drawing.colours
+) -> Any:
     """Samples as pictures `(samples, height, width, 3)` in uint8, a pixel a cell.
 
-    Three channels are red, green and blue, except in a sequence; of other numbers the
-    mean is shown in colours from dark violet, `low`, to yellow, `high`. A volume shows
-    its middle slice, a sequence is a row.
+    Three channels are red, green and blue; of other numbers the mean is shown, with
+    `shades` for the shares of the way from `low` to `high`. A volume shows its middle
+    slice.
     """
     with np.errstate(all="ignore"):
         shares = (np.asarray(samples, "float64") - low) / (high - low)
@@ -35,7 +37,16 @@ def as_images(samples: Any, low: float, high: float) -> Any:
         return np.round(255 * np.clip(shares, 0, 1)).astype("uint8")
     with np.errstate(all="ignore"):
         shares = shares.mean(axis=-1)
-    return np.stack([drawing.colours(np.atleast_2d(share)) for share in shares])
+    return np.stack([shades(share) for share in shares])
+
+
+def greys(shares: Any) -> Any:
+    """A picture `(height, width, 3)` of numbers from 0, black, to 1, white.
+
+    What is not a number is white.
+    """
+    whites = np.round(255 * np.clip(np.nan_to_num(shares, nan=1), 0, 1))
+    return np.repeat(whites.astype("uint8")[..., None], 3, axis=2)
 
 
 def is_colour(samples: Any) -> bool:
@@ -46,11 +57,20 @@ def is_colour(samples: Any) -> bool:
 def panel_size(grid: Sequence[int]) -> tuple[int, int]:
     """The height and width in pixels of a panel for samples with this grid."""
     if len(grid) == 1:
-        return SIDE // 4, SIDE
+        return SIDE // 2, SIDE
     height, width = grid[-2:]
     scale = SIDE / max(height, width)
     scale = int(scale) if scale >= 1 else scale
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def as_panels(samples: Any, low: float, high: float, size: tuple[int, int]) -> Any:
+    """Samples as pictures of one size; the mean channel of a sequence as a curve."""
+    if samples.ndim == 3:
+        with np.errstate(all="ignore"):
+            shares = (samples.mean(axis=-1, dtype="float64") - low) / (high - low)
+        return curves.tiles(np.clip(shares, 0, 1)[:, None, None], size)[:, 0]
+    return [panel(image, size) for image in as_images(samples, low, high)]
 
 
 def panel(image: Any, size: tuple[int, int]) -> Any:
@@ -91,6 +111,14 @@ def scale_bars(scales: dict[str, tuple[float, float]]) -> Any:
         bar = drawing.scale_bar(f"{low:.3g}", f"{high:.3g}")
         bars += [drawing.text(name), bar, drawing.text(" ")]
     return drawing.row(bars[:-1])
+
+
+def heights(scales: dict[str, tuple[float, float]]) -> Any:
+    """Between which values the curves of each name run."""
+    ends = [
+        f"{name} from {low:.3g} to {high:.3g}" for name, (low, high) in scales.items()
+    ]
+    return drawing.text(", ".join(ends))
 
 
 def cell(picture: Any, size: tuple[int, int]) -> Any:

@@ -11,7 +11,7 @@ from keras_cae import _checks
 from keras_cae.callbacks import drawing, panels
 from keras_cae.callbacks.batches import first_pairs
 from keras_cae.callbacks.epochs import EpochLogger
-from keras_cae.callbacks.forward import Outputs, channels_first, run
+from keras_cae.callbacks.forward import Outputs, build, channels_first, run
 from keras_cae.callbacks.quality import psnr, ssim
 from keras_cae.callbacks.samples import shapes
 from keras_cae.callbacks.summaries import EventWriter
@@ -35,7 +35,7 @@ class Reconstructions(EpochLogger):
       the target, averaged over the channels. All have one colour scale, which is drawn
       below them, and which is the same in every epoch; images of three channels keep
       their colours. What is not a number shows as a checkerboard. A volume shows its
-      middle slice, a sequence is drawn as a band;
+      middle slice, a sequence is drawn as a curve;
     - the scalars `reconstructions/psnr`, in dB, and for images `reconstructions/ssim`,
       averaged over the samples. Their peak value is 1 for targets in [0, 1], otherwise
       the difference of the highest and the lowest target.
@@ -94,6 +94,7 @@ class Reconstructions(EpochLogger):
     def prepare(self, model: keras.Model) -> None:
         self._forward = Outputs(model)
         try:
+            build(model, self.inputs)
             outputs = run(self._forward, self.inputs)
         except Exception as error:
             raise ValueError(
@@ -153,21 +154,20 @@ class Reconstructions(EpochLogger):
     def _picture(self, outputs: Any, indices: Any, decibels: Any) -> Any:
         size = panels.panel_size(outputs.shape[1:-1])
 
-        def drawn(x: Any, low: float, high: float) -> list[Any]:
-            images = panels.as_images(x[indices], low, high)
-            return [panels.panel(image, size) for image in images]
-
         with np.errstate(invalid="ignore", over="ignore"):
             errors = np.abs(outputs - self._targets).mean(axis=-1, keepdims=True)
         low, high = self._low, self._high
-        rows = {name: drawn(x, low, high) for name, x in self._rows(outputs).items()}
-        rows["error"] = drawn(errors, 0, high - low)
+        rows = {
+            name: panels.as_panels(x[indices], low, high, size)
+            for name, x in self._rows(outputs).items()
+        }
+        rows["error"] = panels.as_panels(errors[indices], 0, high - low, size)
         heads = [(f"#{index}", f"{decibels[index]:.1f} dB") for index in indices]
-        scales = {"error": (0, high - low), "values": (low, high)}
+        scales = {"values": (low, high), "error": (0, high - low)}
         if panels.is_colour(outputs):
             del scales["values"]
-        bars = panels.scale_bars(scales)
-        return drawing.column([panels.table(rows, heads), bars], gap=8)
+        draw = panels.heights if outputs.ndim == 3 else panels.scale_bars
+        return drawing.column([panels.table(rows, heads), draw(scales)], gap=8)
 
     def _warn_of_collapse(self, outputs: Any) -> None:
         collapse = _collapse(self._targets, outputs)

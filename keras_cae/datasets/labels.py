@@ -1,7 +1,6 @@
 """Reads the class names that go along with the images of a prepared data set."""
 
 import os
-from typing import Any
 
 from keras_cae.datasets.prepared import open_builder
 
