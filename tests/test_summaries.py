@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from keras_cae.callbacks import summaries
-from keras_cae.callbacks.summaries import EventWriter, writable_folder
+from keras_cae.callbacks.summaries import EventWriter, drop_from, writable_folder
 
 
 def read(folder):
@@ -189,15 +189,24 @@ def test_nothing_is_written_before_a_flush(tmp_path):
     writer.close()
 
 
-def test_run_that_goes_on_voids_what_an_earlier_one_logged_from_there(tmp_path):
-    for start, steps in [(0, range(5)), (3, (3, 4, 5))]:
+@pytest.mark.parametrize("broken", [b"", b"x", 40 * b"x"])
+def test_events_from_a_step_on_are_dropped_from_all_files(tmp_path, broken):
+    for steps in (range(3), range(3, 6), range(6, 9)):
         writer = EventWriter(tmp_path)
-        writer.start(start)
         for step in steps:
-            writer.scalar("a", 10 * start + step, step)
+            writer.scalar("a", 10 + step, step)
+            writer.scalar("b", 20 + step, step)
         writer.flush()
         writer.close()
-    assert scalars(tmp_path, "a") == {0: 0, 1: 1, 2: 2, 3: 33, 4: 34, 5: 35}
+        with writer.path.open("ab") as file:
+            file.write(broken)
+    drop_from(tmp_path, 4)
+    for tag, first in (("a", 10), ("b", 20)):
+        assert scalars(tmp_path, tag) == {step: first + step for step in range(4)}
+        assert len(read(tmp_path).Tensors(tag)) == 4
+    before = writer.path.read_bytes()
+    drop_from(tmp_path, 4)
+    assert writer.path.read_bytes() == before
 
 
 class FullDisk:

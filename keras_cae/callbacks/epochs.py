@@ -4,12 +4,13 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_cae import _checks
-from keras_cae.callbacks.summaries import EventWriter, writable_folder
+from keras_cae.callbacks.summaries import EventWriter, drop_from, writable_folder
 
 FREE = 5.0  # How many seconds of logging no training is too short for.
 
@@ -22,8 +23,8 @@ class EpochLogger(keras.callbacks.Callback):
     `<below>/seconds`.
 
     Steps are epochs, counted from 0 as Keras' own callback does. `fit` from
-    `initial_epoch` on goes on where an earlier one stopped and voids what that logged
-    for the same steps; a second `fit` of the same callback from epoch 0 on counts on.
+    `initial_epoch` on goes on where an earlier one stopped, in the place of what that
+    logged for the same steps; a second `fit` of this callback from epoch 0 counts on.
 
     A callback that takes more than `max_time` of the training's time logs less often,
     and says so once. Tracing in the first logged epoch does not count, and the first 5
@@ -83,7 +84,7 @@ class EpochLogger(keras.callbacks.Callback):
         except OSError as error:
             rule = "`log_dir` must be a folder that can be written to"
             raise OSError(error.errno, rule, str(self.log_dir)) from error
-        self._offset: int | None = None
+        self._offset: int | None = None  # The first epoch tells.
         self._cost: float | None = None
         self._spent = 0.0
         self._due = 0
@@ -97,8 +98,9 @@ class EpochLogger(keras.callbacks.Callback):
             return
         if self._offset is None:
             self._offset = self._next_step if epoch == 0 else 0
-            self._writer.start(epoch + self._offset)
-        if epoch % self.every == 0 and epoch >= self._due:
+            if epoch > 0:
+                self._try(drop_from, self._folder, epoch)
+        if self._writer and epoch % self.every == 0 and epoch >= self._due:
             trained = time.perf_counter() - self._began
             seconds = self._log(self._writer, epoch + self._offset)
             if self._cost is not None:  # The first time traces and compiles.
@@ -123,17 +125,16 @@ class EpochLogger(keras.callbacks.Callback):
         if self.max_bytes is not None and size > self.max_bytes:
             self._stop(f"its event file would pass max_bytes={self.max_bytes}")
         else:
-            self._flush(writer)
+            self._try(writer.flush)
         self._next_step = step + 1
         return time.perf_counter() - began
 
-    def _flush(self, writer: EventWriter) -> None:
+    def _try(self, action: Callable[..., None], *args: Any) -> None:
+        """Does what changes files; where they cannot be written, logging ends."""
         try:
-            writer.flush()
+            action(*args)
         except OSError as error:
-            self._stop(
-                f"{writer.path} cannot be written to ({error.strerror or error})"
-            )
+            self._stop(f"{self._folder} cannot be written to ({error.strerror})")
 
     def _stop(self, reason: str) -> None:
         self.on_train_end()

@@ -47,9 +47,9 @@ class PooledFeatureMaps(EpochLogger):
     yet is built on `inputs`.
 
     Steps are epochs, counted from 0 as Keras' own callback does. A training that goes
-    on at `initial_epoch` goes on here, and voids what had been logged from there on; a
-    second `fit` from epoch 0 on counts on. The scalar `feature_maps/seconds` tells how
-    long the logging itself took. Where the event file cannot be written any more,
+    on at `initial_epoch` goes on here, in the place of what had been logged from there
+    on; a second `fit` from epoch 0 counts on. The scalar `feature_maps/seconds` tells
+    how long the logging itself took. Where the event file cannot be written any more,
     training goes on with a warning, and the file stays readable.
 
     Args:

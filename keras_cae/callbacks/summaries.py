@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,32 @@ def writable_folder(name: str, value: Any, below: str = "") -> Path:
     return path
 
 
+def drop_from(folder: Path, step: int) -> None:
+    """Takes the events of `step` and later ones out of the event files in `folder`.
+
+    For a training that goes on from there: TensorBoard would show those steps twice.
+    """
+    for path in folder.glob("events.out.tfevents.*"):
+        with path.open("r+b") as file:
+            file.truncate(_end_before(file, step))
+
+
+def _end_before(file: Any, step: int) -> int:
+    """Where in an event file the first summary of `step` or later begins."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    end, size = 0, os.fstat(file.fileno()).st_size
+    while end + 16 <= size:  # A record is a length, its checksum, data, its checksum.
+        (length,) = struct.unpack("<Q", file.read(12)[:8])
+        if end + 16 + length > size:  # Cut off, as a killed process leaves it.
+            break
+        event = Event.FromString(file.read(length + 4)[:length])
+        if event.HasField("summary") and event.step >= step:
+            break
+        end = file.tell()
+    return end
+
+
 class EventWriter:
     """A new event file in `folder`, which is made where it does not exist.
 
@@ -71,16 +98,6 @@ class EventWriter:
     def waiting(self) -> int:
         """How many bytes the next `flush` will write."""
         return self._waiting.tell()
-
-    def start(self, step: int) -> None:
-        """Says that a run begins at `step`: what others logged from there on is void.
-
-        So TensorBoard shows no step twice when a training goes on from a checkpoint.
-        """
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        log = SessionLog(status=SessionLog.START)
-        self._add(Event(step=step, session_log=log))
 
     def scalar(self, tag: str, value: float, step: int, description: str = "") -> None:
         """Adds a number, which may be NaN."""

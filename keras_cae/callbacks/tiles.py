@@ -96,8 +96,7 @@ def _coloured(shares: Any, size: tuple[int, int], kept: Any) -> Any:
     tiles = colours(shares)
     if kept is None:
         return tiles
-    # Greys as light as the colours, halfway to the paper: the map stays to be seen.
-    greys = (tiles @ LIGHT + PAPER) / 2
+    greys = tiles @ LIGHT  # As light as the colours: the whole map stays to be seen.
     shown = _resize(kept, size) | np.isnan(shares)
     return np.where(shown[..., None], tiles, greys.astype("uint8")[..., None])
 
