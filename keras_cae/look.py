@@ -13,7 +13,7 @@ from keras_cae.callbacks.batches import first_pairs
 from keras_cae.callbacks.probe import find_pools, run_once
 from keras_cae.callbacks.summaries import writable_folder
 from keras_cae.datasets.labels import read_labels
-from keras_cae.page import write_page
+from keras_cae.page import HEADINGS, read_entries, write_page
 
 SAMPLES = 256
 
@@ -31,7 +31,8 @@ def look(
 
     Writes the events of `PooledFeatureMaps` where the model makes the grid smaller, of
     `Reconstructions` where its output has the shape of its input, and of `LatentSpace`
-    where it has an `encoder`; and a page, `index.html`, of the same pictures.
+    where it has an `encoder`; and a page, `index.html`, of the same pictures. Their
+    step is 0, or the one behind the last that `log_dir` has.
 
     Args:
         path: A `.keras` file. It is loaded in Keras' safe mode.
@@ -61,10 +62,11 @@ def look(
             f"shape of its input, or an encoder. Received: {path} with the layers "
             f"{[layer.name for layer in model.layers]}"
         )
+    step = _next_step(folder)
     run = keras.callbacks.CallbackList(callbacks, model=model)
     run.on_train_begin()
-    run.on_epoch_begin(0)
-    run.on_epoch_end(0)
+    run.on_epoch_begin(step)
+    run.on_epoch_end(step)
     run.on_train_end()
     file = Path(path).name
     facts = {
@@ -72,7 +74,7 @@ def look(
         "Data": f"{name}, split {split}, the first {len(images)} images",
         "Shape": f"{' x '.join(map(str, images.shape[1:]))} an image",
     }
-    return write_page(folder, f"{file} on {name}", facts)
+    return write_page(folder, f"{file} on {name}", facts, step)
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:
@@ -153,6 +155,11 @@ def _callbacks(
     if isinstance(getattr(model, "encoder", None), keras.Model):
         callbacks.append(LatentSpace(folder, images, labels))
     return callbacks
+
+
+def _next_step(folder: Path) -> int:
+    runs = [folder / below for below in HEADINGS if (folder / below).is_dir()]
+    return 1 + max((e.step for run in runs for e in read_entries(run)), default=-1)
 
 
 def _one_line(error: Exception) -> str:

@@ -48,13 +48,14 @@ td {{ font-variant-numeric: tabular-nums; }}
 class Entry(NamedTuple):
     """The last value that a tag has: a PNG file, a number or rows of a histogram."""
 
+    step: int
     kind: str
     tag: str
     value: Any
     about: str
 
 
-def write_page(log_dir: Path, title: str, facts: dict[str, str]) -> Path:
+def write_page(log_dir: Path, title: str, facts: dict[str, str], step: int) -> Path:
     """Writes `index.html` into a folder with the events of callbacks below it.
 
     It holds all it shows, the pictures too, and asks for nothing else.
@@ -63,6 +64,7 @@ def write_page(log_dir: Path, title: str, facts: dict[str, str]) -> Path:
         log_dir: The folder of the run.
         title: What the page is about.
         facts: What to say first, by name.
+        step: The step to show; what was logged at none but others is left out.
 
     Returns:
         The path of the page.
@@ -70,8 +72,8 @@ def write_page(log_dir: Path, title: str, facts: dict[str, str]) -> Path:
     parts = [_table([(name, text, "") for name, text in facts.items()])]
     for folder, heading in HEADINGS.items():
         if (log_dir / folder).is_dir():
-            parts.append(f"<h2>{heading}</h2>")
-            parts += _section(read_entries(log_dir / folder))
+            entries = read_entries(log_dir / folder)
+            parts += _section(heading, [e for e in entries if e.step == step])
     path = log_dir / "index.html"
     page = FRAME.format(title=html.escape(title), body="\n".join(parts))
     with whole(path) as written:
@@ -81,7 +83,6 @@ def write_page(log_dir: Path, title: str, facts: dict[str, str]) -> Path:
 
 def read_entries(folder: Path) -> list[Entry]:
     """The last value of each tag in the event files of a folder, in their order."""
-    # The one that TensorBoard itself uses: what a later run has voided is gone.
     from tensorboard.backend.event_processing import plugin_event_accumulator
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -89,31 +90,33 @@ def read_entries(folder: Path) -> list[Entry]:
     events.Reload()
     entries = []
     for tag in events.Tags()["tensors"]:
-        about = events.SummaryMetadata(tag)
-        for event in events.Tensors(tag)[-1:]:
-            tensor, kind = event.tensor_proto, about.plugin_data.plugin_name
-            value = tensor.string_val[2] if kind == "images" else make_ndarray(tensor)
-            entries.append(Entry(kind, tag, value, about.summary_description))
+        event, metadata = events.Tensors(tag)[-1], events.SummaryMetadata(tag)
+        tensor, kind = event.tensor_proto, metadata.plugin_data.plugin_name
+        value = tensor.string_val[2] if kind == "images" else make_ndarray(tensor)
+        about = metadata.summary_description
+        entries.append(Entry(event.step, kind, tag, value, about))
     return entries
 
 
-def _section(entries: list[Entry]) -> list[str]:
-    """Pictures and histograms under the name of their layer, then the figures."""
+def _section(heading: str, entries: list[Entry]) -> list[str]:
+    """What belongs to one layer together: pictures, histograms, then figures."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.kind != "scalars":
-            stem = entry.tag.removesuffix("/histogram").rpartition("/")[0]
+        stem, _, last = entry.tag.removesuffix("/histogram").rpartition("/")
+        if last != "seconds":  # What logging cost is no matter of the model.
             groups.setdefault(stem, []).append(entry)
-    parts = []
+    parts = [f"<h2>{heading}</h2>"] if groups else []
     for name, group in groups.items():
         if len(groups) > 1:
             parts.append(f"<h3>{html.escape(name)}</h3>")
         for kind, show in (("images", _picture), ("histograms", _histogram)):
             shown = [show(entry) for entry in group if entry.kind == kind]
             parts.append(f'<div class="row">{"".join(shown)}</div>')
-    scalars = [entry for entry in entries if entry.kind == "scalars"]
-    rows = [(entry.tag, f"{float(entry.value):.4g}", entry.about) for entry in scalars]
-    return [*parts, _table(rows)]
+        scalars = [entry for entry in group if entry.kind == "scalars"]
+        parts.append(
+            _table([(x.tag, f"{float(x.value):.4g}", x.about) for x in scalars])
+        )
+    return parts
 
 
 def _picture(entry: Entry) -> str:

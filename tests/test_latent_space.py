@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -6,7 +8,8 @@ import pytest
 from keras import layers
 
 import keras_cae as cae
-from keras_cae.callbacks import LatentSpace, latent_maps, units
+from keras_cae.callbacks import LatentSpace, Reconstructions, latent_maps, units
+from keras_cae.callbacks.quality import psnr
 from keras_cae.page import read_entries
 
 RANDOM = np.random.default_rng(0)
@@ -15,7 +18,7 @@ IMAGES = RANDOM.uniform(size=(40, 8, 8, 1)).astype("float32")
 
 def tiny(latent=3, **options):
     keras.utils.set_random_seed(0)
-    return cae.autoencoder((8, 8, 1), filters=(2,), latent=latent, **options)
+    return cae.autoencoder((8, 8, 1), filters=(4,), latent=latent, **options)
 
 
 def log_once(callback, model):
@@ -64,13 +67,13 @@ def test_latent_with_a_grid_is_averaged_over_it(tmp_path):
     model = tiny(latent=None)
     entries = log_once(LatentSpace(tmp_path, IMAGES), model)
     latents = model.encoder.predict(IMAGES, verbose=0)
-    assert latents.shape == (40, 4, 4, 2)
+    assert latents.shape == (40, 4, 4, 4)
     np.testing.assert_allclose(vectors(tmp_path), latents.mean((1, 2)), rtol=1e-4)
     assert entries["active_units"].value == units.active(latents).sum()
 
 
 def test_latent_with_channels_first_has_its_units_there(tmp_path):
-    model = cae.autoencoder((1, 8, 8), filters=(2,), data_format="channels_first")
+    model = cae.autoencoder((1, 8, 8), filters=(4,), data_format="channels_first")
     images = np.moveaxis(IMAGES, -1, 1)
     if keras.backend.backend() == "tensorflow":
         model.compile(jit_compile=True)
@@ -188,7 +191,7 @@ def test_dead_latent_is_shown_as_such(tmp_path):
 def test_one_sample_and_one_unit_are_enough(tmp_path):
     entries = log_once(LatentSpace(tmp_path, IMAGES[:1]), tiny(latent=1))
     assert entries["active_units"].value == 0
-    assert vectors(tmp_path).shape == (1, 1)
+    assert vectors(tmp_path).shape == (1, 3)
 
 
 def test_full_disk_costs_the_projector_not_the_training(tmp_path, monkeypatch, caplog):
@@ -199,6 +202,135 @@ def test_full_disk_costs_the_projector_not_the_training(tmp_path, monkeypatch, c
     entries = log_once(LatentSpace(tmp_path, IMAGES), tiny())
     assert "No space left" in caplog.text
     assert "active_units" in entries
+
+
+class Subclassed(keras.Model):
+    """An encoder and a decoder that are no functional model, not built yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+        self.decoder = keras.Sequential([layers.Dense(64), layers.Reshape((8, 8, 1))])
+
+    def call(self, x):
+        return self.decoder(self.encoder(x))
+
+
+TF = keras.backend.backend() == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"run_eagerly": True},
+        pytest.param(
+            {"jit_compile": True}, marks=pytest.mark.skipif(not TF, reason="")
+        ),
+    ],
+    ids=str,
+)
+def test_subclassed_model_is_seen_however_it_is_compiled(tmp_path, options):
+    keras.utils.set_random_seed(0)
+    model = Subclassed()
+    model.compile("adam", "mse", **options)
+    watching = [LatentSpace(tmp_path, IMAGES), Reconstructions(tmp_path, IMAGES)]
+    model.fit(IMAGES, IMAGES, epochs=2, verbose=0, callbacks=watching)
+    latents = model.encoder.predict(IMAGES, verbose=0)
+    np.testing.assert_allclose(vectors(tmp_path), latents, rtol=1e-4, atol=1e-5)
+    outputs = model.predict(IMAGES, verbose=0)
+    (found,) = [
+        entry.value
+        for entry in read_entries(tmp_path / "reconstructions")
+        if entry.tag == "reconstructions/psnr"
+    ]
+    np.testing.assert_allclose(found, psnr(IMAGES, outputs, 1.0).mean(), 1e-4)
+
+
+def test_mixed_precision_has_finite_figures(tmp_path):
+    policy = keras.dtype_policies.DTypePolicy("mixed_float16")
+    image = keras.Input((8, 8, 1))
+    x = layers.Flatten()(image)
+    code = layers.Dense(3, dtype=policy, name="code")(x)
+    model = keras.Model(image, layers.Reshape((8, 8, 1))(layers.Dense(64)(code)))
+    entries = log_once(LatentSpace(tmp_path, IMAGES, layer="code"), model)
+    assert np.isfinite(entries["correlation"].value)
+
+
+def test_model_of_two_inputs_has_a_latent(tmp_path):
+    inputs = {name: keras.Input((8, 8, 1), name=name) for name in ("one", "two")}
+    x = layers.Flatten()(layers.Add()(list(inputs.values())))
+    model = keras.Model(inputs, layers.Dense(1)(layers.Dense(3, name="code")(x)))
+    images = {"one": IMAGES, "two": IMAGES[::-1].copy()}
+    log_once(LatentSpace(tmp_path, images, layer="code"), model)
+    assert vectors(tmp_path).shape == (40, 3)
+
+
+def test_training_is_the_same_with_and_without(tmp_path):
+    histories = []
+    for watching in (
+        [],
+        [LatentSpace(tmp_path, IMAGES), Reconstructions(tmp_path, IMAGES)],
+    ):
+        model = tiny()
+        model.compile("adam", "mse", metrics=["mae"])
+        history = model.fit(IMAGES, IMAGES, epochs=3, verbose=0, callbacks=watching)
+        histories.append(history.history)
+    assert histories[0] == histories[1]
+
+
+REPLICAS = """
+import sys, numpy, tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import keras_cae as cae
+images = numpy.random.default_rng(0).uniform(size=(16, 8, 8, 1)).astype("float32")
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    model = cae.autoencoder((8, 8, 1), filters=(4,), latent=3)
+    model.compile("adam", "mse")
+watching = [cae.callbacks.LatentSpace(sys.argv[1], images)]
+watching += [cae.callbacks.Reconstructions(sys.argv[1], images)]
+model.fit(images, images, batch_size=8, epochs=2, verbose=0, callbacks=watching)
+found = numpy.loadtxt(sys.argv[1] + "/latent_space/latent.tsv")
+numpy.testing.assert_allclose(found, model.encoder(images), rtol=1e-4, atol=1e-5)
+"""
+
+
+@pytest.mark.skipif(not TF, reason="MirroredStrategy is TensorFlow's")
+def test_two_replicas_have_one_writer(tmp_path):
+    command = [sys.executable, "-c", REPLICAS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("events*"))) == 2
+    figures = read_entries(tmp_path / "reconstructions")
+    assert {entry.step for entry in figures} == {1}
+
+
+class Counted(layers.Layer):
+    """Counts how often it is called, which is once a trace."""
+
+    calls = 0
+
+    def call(self, x):
+        self.calls += 1
+        return x
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is traced")
+def test_nothing_is_traced_twice(tmp_path):
+    counted = Counted()
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, counted(layers.Flatten()(image)))
+    built = counted.calls
+    callback = LatentSpace(tmp_path, np.tile(IMAGES, (2, 1, 1, 1)), layer=counted)
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(3):
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch)
+    callback.on_train_end()
+    assert counted.calls == built + 1
 
 
 def test_plane_keeps_far_samples_apart():

@@ -44,20 +44,19 @@ class Checker(HTMLParser):
 @pytest.fixture
 def log_dir(tmp_path):
     writer = EventWriter(tmp_path / "feature_maps")
-    writer.start(0)
     for step in range(3):
         writer.image("pool/before", PIXELS + np.uint8(step), step, 'It "shows" <this>.')
         writer.image("pool/after", PIXELS, step)
         writer.histogram("pool/before/histogram", np.arange(6.0), step)
         writer.scalar("pool/energy", step / 4, step, "A share.")
-    writer.histogram("pool/empty/histogram", np.array([np.nan]), 0)
+    writer.histogram("pool/empty/histogram", np.array([np.nan]), 2)
     writer.flush()
     writer.close()
     return tmp_path
 
 
 def test_page_shows_the_last_pictures_and_figures(log_dir):
-    page = Checker(write_page(log_dir, "A title", FACTS).read_text("utf-8"))
+    page = Checker(write_page(log_dir, "A title", FACTS, 2).read_text("utf-8"))
     pictures = page.all("img")
     shown = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(src))).convert("RGB"))
@@ -73,7 +72,7 @@ def test_page_shows_the_last_pictures_and_figures(log_dir):
 
 
 def test_page_asks_for_nothing_else(log_dir):
-    text = write_page(log_dir, "A title", FACTS).read_text("utf-8")
+    text = write_page(log_dir, "A title", FACTS, 2).read_text("utf-8")
     sources = re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", text)
     assert sources
     assert all(source.startswith("data:") for source in sources)
@@ -81,7 +80,7 @@ def test_page_asks_for_nothing_else(log_dir):
 
 
 def test_every_picture_says_what_it_is(log_dir):
-    page = Checker(write_page(log_dir, "A title", FACTS).read_text("utf-8"))
+    page = Checker(write_page(log_dir, "A title", FACTS, 2).read_text("utf-8"))
     assert all(picture["alt"] for picture in page.all("img"))
     assert all(picture["aria-label"] for picture in page.all("svg"))
     assert page.all("html") == [{"lang": "en"}]
@@ -89,7 +88,7 @@ def test_every_picture_says_what_it_is(log_dir):
 
 
 def test_page_is_written_whole_or_not_at_all(log_dir, monkeypatch):
-    path = write_page(log_dir, "Old", FACTS)
+    path = write_page(log_dir, "Old", FACTS, 2)
     old = path.read_bytes()
 
     def fail(self, *args, **kwargs):
@@ -97,7 +96,7 @@ def test_page_is_written_whole_or_not_at_all(log_dir, monkeypatch):
 
     monkeypatch.setattr(type(path), "write_text", fail)
     with pytest.raises(OSError, match="No space"):
-        write_page(log_dir, "New", FACTS)
+        write_page(log_dir, "New", FACTS, 2)
     assert path.read_bytes() == old
     assert {entry.name for entry in log_dir.iterdir()} == {"feature_maps", "index.html"}
 
@@ -107,12 +106,11 @@ def test_entries_keep_the_order_they_were_written_in(log_dir):
     assert tags[:2] == ["pool/before", "pool/after"]
 
 
-def test_run_that_begins_anew_voids_the_one_before(log_dir):
+def test_page_leaves_out_what_has_no_such_step(log_dir):
     writer = EventWriter(log_dir / "feature_maps")
-    writer.start(0)
-    writer.scalar("pool/energy", 7.0, 0)
+    writer.scalar("pool/energy", 7.0, 3)
     writer.flush()
     writer.close()
-    page = Checker(write_page(log_dir, "A title", FACTS).read_text("utf-8"))
+    page = Checker(write_page(log_dir, "A title", FACTS, 3).read_text("utf-8"))
     assert not page.all("img")
     assert "7" in page.texts

@@ -28,6 +28,15 @@ def test_vectors_are_read_back_without_loss(tmp_path):
     np.testing.assert_array_equal(read.astype("float32"), VECTORS)
 
 
+@pytest.mark.parametrize("numbers", [1, 2])
+def test_vectors_have_three_numbers_or_more(tmp_path, numbers):
+    write_vectors(tmp_path, VECTORS[:, :numbers])
+    read = np.loadtxt(tmp_path / "latent.tsv", dtype="float32")
+    np.testing.assert_array_equal(read[:, :numbers], VECTORS[:, :numbers])
+    assert read.shape == (5, 3)
+    assert not read[:, numbers:].any()
+
+
 def test_samples_without_labels_have_their_index(tmp_path):
     write_projector(tmp_path, 5)
     text = (tmp_path / config(tmp_path).metadata_path).read_text()

@@ -43,7 +43,7 @@ def log_dir(tmp_path_factory):
         callbacks.LatentSpace(folder, IMAGES, range(20), max_time=None),
     ]
     model.fit(IMAGES, IMAGES, epochs=EPOCHS, verbose=0, callbacks=watching)
-    write_page(folder, "A page", {})
+    write_page(folder, "A page", {}, EPOCHS - 1)
     return folder
 
 

@@ -16,9 +16,12 @@ THUMBNAIL = 64  # pixels: the longest side of an image in the sprite
 def write_vectors(folder: Path, vectors: Any) -> None:
     """Writes one vector a sample, `(samples, numbers)`, in place of earlier ones.
 
-    They must be finite. As text: TensorBoard takes a file of bytes for one only where
-    these happen to be no valid UTF-8.
+    They must be finite. Vectors of fewer than 3 numbers get zeros behind them: without
+    three axes the projector shows no point. As text: TensorBoard takes a file of bytes
+    for one only where these happen to be no valid UTF-8.
     """
+    missing = max(0, 3 - vectors.shape[1])
+    vectors = np.pad(vectors, ((0, 0), (0, missing)))
     lines = ["\t".join(f"{value:.9g}" for value in vector) for vector in vectors]
     _write(folder / "latent.tsv", lines)
 
