@@ -44,8 +44,8 @@ def train(model, log_dir, inputs=IMAGES, epochs=2, **options):
     events = read(log_dir)
     for tag, found in events.items():
         assert [step for step, _ in found] == list(range(epochs)), tag
-        finite = tag.endswith("/histogram") or found[0][1].dtype.kind in "OS"
-        assert finite or np.all(np.isfinite([value for _, value in found])), tag
+        if tag.rpartition("/")[-1] in (*NUMBERS, "energy_kept"):
+            assert np.all(np.isfinite([value for _, value in found])), tag
     return set(events) - {"feature_maps/seconds"}
 
 
@@ -191,6 +191,9 @@ class Fixed(layers.Layer):
         x = keras.ops.reshape(x, (4, 6, 2, 6, 2, 1))
         return keras.ops.max(x, axis=(2, 4))
 
+    def compute_output_shape(self, input_shape):
+        return (None, 6, 6, 1)
+
 
 def test_layer_that_runs_on_one_batch_size_alone_has_maps_but_no_aliasing(tmp_path):
     x = keras.Input((12, 12, 1))
@@ -222,7 +225,7 @@ class Counted(layers.Layer):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is traced")
-def test_nothing_is_traced_again_in_200_epochs(tmp_path):
+def test_nothing_is_traced_again(tmp_path):
     counted = Counted()
     model = small(counted)
     model.compile("sgd", "mse")
@@ -230,7 +233,7 @@ def test_nothing_is_traced_again_in_200_epochs(tmp_path):
     maps.set_model(model)
     maps.on_train_begin()
     traced = counted.calls
-    for epoch in range(200):
+    for epoch in range(20):
         maps.on_epoch_end(epoch)
     maps.on_train_end()
     assert counted.calls == traced

@@ -4,6 +4,7 @@ Maps are arrays `(samples, *grid, channels)`. Each function returns a float; NaN
 the maps hold something that is no finite number. `docs/callbacks.md` has the formulas.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -178,10 +179,12 @@ def _move(maps: Any, cells: float, axis: int) -> Any:
 
 def _below_nyquist(maps: Any, stride: int, axis: int) -> Any:
     """What of the maps every `stride`-th cell can still show."""
-    shape = [-1 if i == axis else 1 for i in range(maps.ndim)]
-    shown = np.fft.rfftfreq(maps.shape[axis]) <= 0.5 / stride + 1e-9
-    spectrum = np.fft.rfft(maps, axis=axis) * shown.reshape(shape)
-    return np.fft.irfft(spectrum, maps.shape[axis], axis)
+    side = maps.shape[axis]
+    shown = np.fft.rfftfreq(side) <= 0.5 / stride + 1e-9
+    # As a product with a matrix, much faster than a transform of every row.
+    waves = np.fft.irfft(np.fft.rfft(np.eye(side)) * shown, side)
+    rows = maps.reshape(math.prod(maps.shape[:axis]), side, -1)
+    return (waves @ rows).reshape(maps.shape)
 
 
 def _inner(maps: Any) -> Any:

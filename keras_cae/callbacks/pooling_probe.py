@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cae.callbacks.probe import Probe, as_maps
+from keras_cae.callbacks.probe import Pool, Probe, as_maps
 from keras_cae.layers import MaxPooling, MaxUnpooling
 
 # Beyond so many (a 4 x 4 stride), pooling at every offset is not worth its time.
@@ -34,10 +34,22 @@ class PoolingProbe(Probe):
       reading order along the batch axis (see `dense`).
     """
 
+    def __init__(self, watched: keras.Model, pools: list[Pool]) -> None:
+        super().__init__(watched, pools)
+        # Made here, since a compiled graph of PyTorch makes no layers.
+        self.choosers = {
+            str(id(pool.layer)): _chooser(pool.layer)
+            for pool in pools
+            if isinstance(pool.layer, MAX_POOLINGS)
+        }
+
     def look(self, layer: keras.Layer, given: Any, before: Any, after: Any) -> Any:
         seen = {"before": before, "after": after}
-        if isinstance(layer, MAX_POOLINGS):
-            seen["kept"] = _kept(layer, before)
+        if str(id(layer)) in self.choosers:
+            pooling, unpooling = self.choosers[str(id(layer))]
+            pooled, switches = pooling(before)
+            ones = ops.ones_like(pooled)
+            seen["kept"] = unpooling(ones, switches=switches, like=before)
         offsets = math.prod(strides_of(layer, len(before.shape) - 2))
         if 1 < offsets <= MOST_OFFSETS:
             try:
@@ -67,11 +79,11 @@ def dense(phases: Any, strides: tuple[int, ...], grid: tuple[int, ...]) -> Any:
     return x[(slice(None), *map(slice, grid))]
 
 
-def _kept(layer: keras.Layer, before: Any):
+def _chooser(layer: keras.Layer) -> list[keras.Layer]:
+    """A max pooling that tells its switches, and its partner."""
     settings = layer.pool_size, layer.strides, layer.padding, "channels_last"
-    pooled, switches = MaxPooling(*settings, return_switches=True)(before)
-    ones = ops.ones_like(pooled)
-    return MaxUnpooling(*settings)(ones, switches=switches, like=before)
+    pooling = MaxPooling(*settings, return_switches=True, dtype="float32")
+    return [pooling, MaxUnpooling(*settings, dtype="float32")]
 
 
 def _phases(layer: keras.Layer, given: Any, rank: int):
