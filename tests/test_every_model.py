@@ -251,8 +251,10 @@ def resident():
 def test_file_and_memory_stay_small_in_200_epochs(tmp_path):
     model = keras_cae.autoencoder((28, 28, 1))
     model.compile("sgd", "mse")
-    rng = np.random.default_rng(0)
-    maps = PooledFeatureMaps(tmp_path, rng.uniform(size=(4, 28, 28, 1)), max_time=None)
+    rows, columns = np.mgrid[-14:14, -14:14]
+    rings = [np.hypot(rows + 2, columns) - radius for radius in (4, 6, 8, 10)]
+    images = np.exp(-np.square(rings))[..., None]  # as smooth and dark as digits are
+    maps = PooledFeatureMaps(tmp_path, images, max_time=None)
     maps.set_model(model)
     maps.on_train_begin()
     held = {}

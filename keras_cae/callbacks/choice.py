@@ -2,13 +2,13 @@
 
 import fnmatch
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
 from keras_cae.callbacks.probe import Pool
 
-Choice = str | type[keras.Layer] | keras.Layer | Callable[[keras.Layer], Any]
+Choice: TypeAlias = str | type[keras.Layer] | keras.Layer | Callable[[Any], Any]
 
 
 def checked(layers: Any) -> list[Choice] | None:
