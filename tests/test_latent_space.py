@@ -8,7 +8,13 @@ import pytest
 from keras import layers
 
 import keras_cae as cae
-from keras_cae.callbacks import LatentSpace, Reconstructions, latent_maps, units
+from keras_cae.callbacks import (
+    LatentSpace,
+    Reconstructions,
+    latent_maps,
+    latent_space,
+    units,
+)
 from keras_cae.callbacks.quality import psnr
 from keras_cae.page import read_entries
 
@@ -305,6 +311,19 @@ def test_two_replicas_have_one_writer(tmp_path):
     assert len(list(tmp_path.rglob("events*"))) == 2
     figures = read_entries(tmp_path / "reconstructions")
     assert {entry.step for entry in figures} == {1}
+
+
+def test_sprite_and_labels_are_written_once(tmp_path, monkeypatch):
+    calls = []
+    write = latent_space.write_projector
+    monkeypatch.setattr(
+        latent_space, "write_projector", lambda *args: calls.append(write(*args))
+    )
+    model = tiny()
+    model.compile("adam", "mse")
+    callback = LatentSpace(tmp_path, IMAGES)
+    model.fit(IMAGES, IMAGES, epochs=3, verbose=0, callbacks=[callback])
+    assert len(calls) == 1
 
 
 class Counted(layers.Layer):

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator,
 )
@@ -10,6 +13,7 @@ import keras_cae as cae
 from keras_cae import __main__ as command_line
 from keras_cae import data
 from keras_cae.callbacks import PooledFeatureMaps
+from keras_cae.datasets import digits
 from keras_cae.datasets.labels import read_labels
 from keras_cae.page import read_entries
 
@@ -191,21 +195,22 @@ def test_bad_split_and_folder_are_one_clear_line(look, tmp_path):
     assert "`log_dir` must be a folder" in said.err
 
 
-@pytest.mark.parametrize("split", ["test", "train"])
-def test_labels_go_along_with_the_images(digits_dir, split):
-    from pathlib import Path
-
-    from keras_cae.datasets import digits
-
+def known_digits(split):
+    """The label of each image, by its bytes."""
     with np.load(Path(digits.__file__).with_name("digits.npz")) as arrays:
-        known = {
-            image.tobytes(): label
-            for image, label in zip(
-                arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True
-            )
-        }
-    batches = data.load("digits", split, data_dir=digits_dir, shuffle_seed=None)
-    images = np.round(next(iter(batches))[0].numpy() * 255).astype("uint8")
-    expected = [known[image.tobytes()] for image in images]
-    labels = read_labels("digits", split, 128, digits_dir)
-    assert labels == [str(label) for label in expected]
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    pairs = zip(images, labels, strict=True)
+    return {image.tobytes(): str(label) for image, label in pairs}
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_labels_go_along_with_the_images(look, tmp_path, digits_dir, split):
+    look(tiny(), "--split", split)
+    folder = tmp_path / "run" / "latent_space"
+    pixels = np.asarray(Image.open(folder / "sprite.png").convert("L"))
+    tiles = pixels.reshape(16, 28, 16, 28).transpose(0, 2, 1, 3).reshape(256, 28, 28)
+    known = known_digits(split)
+    expected = [known[np.ascontiguousarray(tile).tobytes()] for tile in tiles]
+    rows = (folder / "metadata.tsv").read_text().splitlines()[1:]
+    assert [row.split("\t")[0] for row in rows] == expected
+    assert read_labels("digits", split, 256, digits_dir) == expected

@@ -98,6 +98,21 @@ def test_picture_shows_input_reconstruction_and_error_on_one_scale(tmp_path):
         assert np.abs(shown(picture, row, 0, size) - expected).max() <= 3
 
 
+def test_errors_have_their_own_scale_where_values_begin_elsewhere(tmp_path):
+    inputs = 4 * IMAGES[:1] - 2
+    inputs[0, 0, :2, 0] = -2, 2
+    entries = log_once(Reconstructions(tmp_path, inputs), scaling())
+    picture, size = pixels(entries["worst"]), panels.panel_size((9, 16))
+    for row, values, low, high in (
+        (0, inputs, -2, 2),
+        (1, inputs / 2, -2, 2),
+        (2, np.abs(inputs) / 2, 0, 4),
+    ):
+        (image,) = panels.as_images(values, low, high)
+        expected = panels.panel(image, size).astype(int)
+        assert np.abs(shown(picture, row, 0, size) - expected).max() <= 3
+
+
 def test_targets_of_a_data_set_are_what_is_compared_to(tmp_path):
     noisy = np.clip(IMAGES + RANDOM.normal(scale=0.3, size=IMAGES.shape), 0, 1)
     batches = iter([(noisy[:8], IMAGES[:8]), (noisy[8:], IMAGES[8:])])
