@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -201,3 +203,20 @@ def test_any_values_make_a_picture(values):
         drawn = draw(maps, (2, 6))
         assert drawn.dtype == np.uint8
         assert drawn.shape[2] == 3
+
+
+def test_curve_has_no_gaps():
+    values = random_maps(1, 40, 1)
+    for width in (13, 40, 90):
+        tiles = cut(values, (24, width))[0, 0]
+        rows = [np.flatnonzero(column) for column in np.all(tiles < 100, -1).T]
+        for one, other in itertools.pairwise(rows):
+            assert one[0] <= other[-1] + 1
+            assert other[0] <= one[-1] + 1
+
+
+def test_what_is_not_a_number_is_no_value_thrown_away():
+    maps = random_maps(1, 8, 8, 1)
+    maps[0, :4] = np.nan
+    tiles = cut(maps, (8, 8), np.zeros_like(maps))[0, 0]
+    assert set(np.unique(tiles[:4])) == set(CHECKS)
