@@ -125,10 +125,11 @@ def aliasing(dense: Any, strides: Sequence[int]) -> float:
         noise](https://doi.org/10.1109/JRPROC.1949.232969).
     """
     axes = tuple(range(1, dense.ndim - 1))
-    low = dense = _centred(_exact(dense), axes)
+    # Single precision is exact enough here, and several times faster.
+    low = dense = _centred(_exact(dense), axes).astype("float32")
     for axis, stride in zip(axes, strides, strict=True):
         low = _below_nyquist(low, stride, axis)
-    shown = _share(np.sum(low**2), np.sum(dense**2), empty=1.0)
+    shown = _share(_energy(low), _energy(dense), empty=1.0)
     return float(np.maximum(1 - shown, 0))
 
 
@@ -164,6 +165,10 @@ def _centred(maps: Any, axes: Any) -> Any:
     return np.where(abs(rest) <= rounding, 0.0, rest)
 
 
+def _energy(maps: Any) -> Any:
+    return np.sum(np.square(maps, dtype="float64"))
+
+
 def _share(part: Any, whole: Any, empty: float) -> float:
     """`part / whole`, and `empty` where there is nothing."""
     return float(part / whole) if whole != 0 else empty
@@ -184,7 +189,7 @@ def _below_nyquist(maps: Any, stride: int, axis: int) -> Any:
     # As a product with a matrix, much faster than a transform of every row.
     waves = np.fft.irfft(np.fft.rfft(np.eye(side)) * shown, side)
     rows = maps.reshape(math.prod(maps.shape[:axis]), side, -1)
-    return (waves @ rows).reshape(maps.shape)
+    return (waves.astype(maps.dtype) @ rows).reshape(maps.shape)
 
 
 def _inner(maps: Any) -> Any:
