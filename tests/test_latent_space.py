@@ -78,6 +78,20 @@ def test_latent_with_a_grid_is_averaged_over_it(tmp_path):
     assert entries["active_units"].value == units.active(latents).sum()
 
 
+def test_large_latents_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(latent_space, "PROJECTED", 5)
+    monkeypatch.setattr(latent_space, "HELD", 33 * 64)
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, layers.Flatten(name="code")(image))
+    images = IMAGES.copy()
+    images[:, 2, 3:5] *= 9
+    log_once(LatentSpace(tmp_path, images, range(40), layer="code"), model)
+    assert vectors(tmp_path).shape == (33, 5)
+    columns = vectors(tmp_path)
+    assert any(np.allclose(column, images[:33, 2, 3, 0]) for column in columns.T)
+    assert len(labels(tmp_path)) == 34
+
+
 def test_latent_with_channels_first_has_its_units_there(tmp_path):
     model = cae.autoencoder((1, 8, 8), filters=(4,), data_format="channels_first")
     images = np.moveaxis(IMAGES, -1, 1)
@@ -127,6 +141,16 @@ def test_error_names_the_layers_where_the_latent_cannot_be_told(tmp_path, layer)
     callback = LatentSpace(tmp_path, IMAGES, layer=layer)
     callback.set_model(plain())
     with pytest.raises(ValueError, match=r"`layer` must name .*'plain'.*'inner'"):
+        callback.on_train_begin()
+
+
+def test_layer_that_is_never_called_is_refused(tmp_path):
+    model = Subclassed()
+    model.unused = layers.Dense(2, name="unused")
+    model.unused.build((None, 3))
+    callback = LatentSpace(tmp_path, IMAGES, layer="unused")
+    callback.set_model(model)
+    with pytest.raises(ValueError, match="`layer` must be one that the model calls"):
         callback.on_train_begin()
 
 

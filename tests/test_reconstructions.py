@@ -131,11 +131,13 @@ def test_targets_that_are_labels_are_not_compared_to(tmp_path):
     np.testing.assert_allclose(entries["psnr"].value, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(20, 2), (6, 7, 3), (4, 5, 6, 1)], ids=str)
-def test_sequences_colours_and_volumes_have_pictures(tmp_path, shape):
+@pytest.mark.parametrize(
+    "shape", [(20,), (1,), (20, 2), (6, 7, 3), (1, 1, 1), (4, 5, 6, 1)], ids=str
+)
+def test_vectors_sequences_colours_and_volumes_have_pictures(tmp_path, shape):
     inputs = RANDOM.uniform(-3, 5, size=(5, *shape))
     entries = log_once(Reconstructions(tmp_path, inputs), scaling(shape=shape))
-    assert ("ssim" in entries) == (len(shape) == 3)
+    assert ("ssim" in entries) == (shape == (6, 7, 3))
     assert pixels(entries["worst"]).shape[-1] == 3
 
 

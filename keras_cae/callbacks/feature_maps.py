@@ -43,8 +43,8 @@ class PooledFeatureMaps(EpochLogger):
     `<layer>` is the path of layer names from the model. A block that lists its parts as
     `.layers`, as EncoderBlock does, gives its own name to its pooling, and the second
     call of a shared layer is `<layer>_2`. TensorBoard shows 10 steps of an image,
-    unless it is started with `--samples_per_plugin images=1000`. A model that is not built
-    yet is built on `inputs`.
+    unless it is started with `--samples_per_plugin images=1000`. A model that is not
+    built yet is built on `inputs`.
 
     Steps are epochs, counted from 0 as Keras' own callback does. A training that goes
     on at `initial_epoch` goes on here, in the place of what had been logged from there

@@ -30,6 +30,11 @@ class Outputs(Probe):
         records: list[tuple[Pool, Any, Any]] = []
         with _recording(self.pools[0], records):
             self.watched(inputs, training=False)
+        if not records:
+            name = self.pools[0].layer.name
+            raise ValueError(
+                f"`layer` must be one that the model calls. Received: layer={name!r}"
+            )
         return _first(records[0][2])
 
 

@@ -11,12 +11,14 @@ from keras_cae import _checks
 from keras_cae.callbacks import latent_maps, panels, units
 from keras_cae.callbacks.batches import first_pairs
 from keras_cae.callbacks.epochs import EpochLogger
-from keras_cae.callbacks.forward import Outputs, build, channels_first, run
+from keras_cae.callbacks.forward import BATCH, Outputs, build, channels_first, run
 from keras_cae.callbacks.projector import write_projector, write_vectors
 from keras_cae.callbacks.samples import shapes
 from keras_cae.callbacks.summaries import EventWriter
 
 CORRELATED = 512  # Among more units no correlations are taken.
+PROJECTED = 1024  # How many units the projector has at most.
+HELD = 2**24  # How many numbers all latents have at most.
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class LatentSpace(EpochLogger):
       latents of at most 512 units.
 
     A unit is a channel. A latent with a grid is averaged over it for the projector and
-    the plane; variances and correlations are taken cell by cell.
+    the plane; variances and correlations are taken cell by cell. Of more than 1024
+    units the projector gets those that vary most.
 
     Args:
         log_dir: The folder of the run. Events go into its subfolder `latent_space`.
@@ -51,7 +54,8 @@ class LatentSpace(EpochLogger):
         layer: The layer whose output is the latent, by name or itself, or an encoder
             model of the same inputs. None means `model.encoder`.
         every: Log every so many epochs, starting with the first.
-        max_samples: How many samples to encode at most.
+        max_samples: How many samples to encode at most; fewer where their latents would
+            have more than 16 million numbers.
         max_bytes: How large an event file may grow, in bytes. None means without
             bounds.
         max_time: How much of the time of training logging may take, as a share above
@@ -104,19 +108,22 @@ class LatentSpace(EpochLogger):
         self._forward, encoder = _encoder(model, self.layer)
         try:
             build(model, self.inputs)
-            latents = run(self._forward, self.inputs)
+            latents = run(self._forward, _head(self.inputs, BATCH))
         except Exception as error:
             raise ValueError(
                 "`inputs` must suit the model. Received: inputs of shape "
                 f"{shapes(self.inputs)} for model={model.name!r}: {error}"
             ) from error
         self._moves = latents.ndim > 2 and channels_first(encoder, last=True)
-        self._images = _images(self.inputs, channels_first(model))
+        count = max(1, HELD // latents[0].size)
+        self._inputs = _head(self.inputs, count)
+        self._labels = None if self.labels is None else self.labels[:count]
+        self._images = _images(self._inputs, channels_first(model))
         self._has_files = False
         self._warned = False
 
     def log_epoch(self, writer: EventWriter, step: int) -> None:
-        latents = run(self._forward, self.inputs)
+        latents = run(self._forward, self._inputs)
         latents = np.moveaxis(latents, 1, -1) if self._moves else latents
         if latents.ndim == 1:
             latents = latents[:, None]
@@ -133,7 +140,8 @@ class LatentSpace(EpochLogger):
             )
             writer.image("latent/plane", plane, step, about)
         try:
-            self._write_files(vectors)
+            most = np.argsort(-units.variances(latents), kind="stable")[:PROJECTED]
+            self._write_files(vectors[:, np.sort(most)])
         except OSError as error:
             self._warn(f"its files cannot be written ({error.strerror or error})")
 
@@ -160,13 +168,22 @@ class LatentSpace(EpochLogger):
     def _write_files(self, vectors: Any) -> None:
         write_vectors(self._folder, vectors)
         if not self._has_files:
-            write_projector(self._folder, len(vectors), self.labels, self._images)
+            write_projector(self._folder, len(vectors), self._labels, self._images)
             self._has_files = True
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
             _log.warning("The projector is not brought up to date: %s.", reason)
         self._warned = True
+
+
+def _head(inputs: Any, count: int) -> Any:
+    """The first `count` samples."""
+
+    def head(x: Any) -> Any:
+        return x[:count]
+
+    return keras.tree.map_structure(head, inputs)
 
 
 def _labels(labels: Any, targets: Any, shape: Any) -> list[Any] | None:

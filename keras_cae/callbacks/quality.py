@@ -58,6 +58,12 @@ def ssim(targets: Any, outputs: Any, peak: float) -> Any:
     if x.ndim != 4 or min(x.shape[1:3]) < 3:
         return None
     weights = _gaussian(min(WINDOW, *(side - 1 + side % 2 for side in x.shape[1:3])))
+    # One by one: all together would take many times the memory of the images.
+    pairs = zip(x, y, strict=True)
+    return np.array([_similarity(*pair, weights, peak) for pair in pairs])
+
+
+def _similarity(x: Any, y: Any, weights: Any, peak: float) -> float:
     mean_x, mean_y = _blurred(x, weights), _blurred(y, weights)
     variance_x = _blurred(x * x, weights) - mean_x**2
     variance_y = _blurred(y * y, weights) - mean_y**2
@@ -65,7 +71,7 @@ def ssim(targets: Any, outputs: Any, peak: float) -> Any:
     small, smaller = (0.03 * peak) ** 2, (0.01 * peak) ** 2
     light = (2 * mean_x * mean_y + smaller) / (mean_x**2 + mean_y**2 + smaller)
     structure = (2 * covariance + small) / (variance_x + variance_y + small)
-    return np.mean(light * structure, axis=(1, 2, 3))
+    return float(np.mean(light * structure))
 
 
 def _gaussian(size: int) -> Any:
@@ -74,9 +80,9 @@ def _gaussian(size: int) -> Any:
     return weights / weights.sum()
 
 
-def _blurred(images: Any, weights: Any) -> Any:
+def _blurred(image: Any, weights: Any) -> Any:
     """The weighted mean in every whole window, along the height, then the width."""
-    for axis in (1, 2):
-        windows = np.lib.stride_tricks.sliding_window_view(images, len(weights), axis)
-        images = windows @ weights
-    return images
+    for axis in (0, 1):
+        windows = np.lib.stride_tricks.sliding_window_view(image, len(weights), axis)
+        image = windows @ weights
+    return image

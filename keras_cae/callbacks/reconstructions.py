@@ -35,7 +35,7 @@ class Reconstructions(EpochLogger):
       the target, averaged over the channels. All have one colour scale, which is drawn
       below them, and which is the same in every epoch; images of three channels keep
       their colours. What is not a number shows as a checkerboard. A volume shows its
-      middle slice, a sequence is drawn as a curve;
+      middle slice, a sequence or a vector is drawn as a curve;
     - the scalars `reconstructions/psnr`, in dB, and for images `reconstructions/ssim`,
       averaged over the samples. Their peak value is 1 for targets in [0, 1], otherwise
       the difference of the highest and the lowest target.
@@ -101,16 +101,16 @@ class Reconstructions(EpochLogger):
                 "`inputs` must suit the model. Received: inputs of shape "
                 f"{shapes(self.inputs)} for model={model.name!r}: {error}"
             ) from error
-        candidates = [self.targets, *keras.tree.flatten(self.inputs)]
-        suited = [x for x in candidates if x is not None and x.shape == outputs.shape]
-        if not suited:
+        suited = self._suited(outputs.shape)
+        if suited is None:
             raise ValueError(
                 "Reconstructions needs a model whose output has the shape of its input "
-                f"or target. Received: model={model.name!r} with outputs of shape "
-                f"{outputs.shape} for inputs of shape {shapes(self.inputs)}"
+                f"or target, of 2 to 5 axes. Received: model={model.name!r} with "
+                f"outputs of shape {outputs.shape} for inputs of shape "
+                f"{shapes(self.inputs)}"
             )
         self._first = channels_first(model)
-        self._targets = self._channels_last(suited[0])
+        self._targets = self._channels_last(suited)
         self._low, self._high = panels.value_range(self._targets)
 
     def log_epoch(self, writer: EventWriter, step: int) -> None:
@@ -137,8 +137,18 @@ class Reconstructions(EpochLogger):
         super().on_train_end(logs)
         self._forward = None
 
+    def _suited(self, shape: tuple[int, ...]) -> Any:
+        """The targets of this shape, or else the inputs; None where neither has it."""
+        for x in (self.targets, *keras.tree.flatten(self.inputs)):
+            if x is not None and x.shape == shape and 2 <= x.ndim <= 5:
+                return x
+        return None
+
     def _channels_last(self, x: Any) -> Any:
-        return np.moveaxis(x, 1, -1) if self._first and x.ndim > 2 else x
+        """The samples with their channels last; vectors are sequences of one."""
+        if x.ndim == 2:
+            return x[..., None]
+        return np.moveaxis(x, 1, -1) if self._first else x
 
     def _rows(self, outputs: Any) -> dict[str, Any]:
         """What stands below each other, with channels last."""
@@ -153,7 +163,6 @@ class Reconstructions(EpochLogger):
 
     def _picture(self, outputs: Any, indices: Any, decibels: Any) -> Any:
         size = panels.panel_size(outputs.shape[1:-1])
-
         with np.errstate(invalid="ignore", over="ignore"):
             errors = np.abs(outputs - self._targets).mean(axis=-1, keepdims=True)
         low, high = self._low, self._high
