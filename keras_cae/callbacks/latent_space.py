@@ -162,7 +162,8 @@ class LatentSpace(EpochLogger):
         about = "The mean absolute correlation of two units."
         writer.scalar("latent/correlation", mean, step, about)
         picture = latent_maps.matrix(correlations, variances)
-        about = f"The correlations of {len(variances)} units, at most 32 of them."
+        drawn = min(len(variances), latent_maps.UNITS)
+        about = f"{drawn} of {len(variances)} units, those that vary most."
         writer.image("latent/correlations", picture, step, about)
 
     def _write_files(self, vectors: Any) -> None:

@@ -125,12 +125,12 @@ class Reconstructions(EpochLogger):
         order = np.argsort(-np.nan_to_num(decibels, nan=-np.inf), kind="stable")
         shown = min(self.max_shown, len(order))
         middle = (len(order) - shown) // 2
-        for name, indices in (
-            ("worst", order[::-1][:shown]),
-            ("typical", order[middle : middle + shown]),
+        for name, which, indices in (
+            ("worst", "the largest errors", order[::-1][:shown]),
+            ("typical", "errors in the middle", order[middle : middle + shown]),
         ):
             picture = self._picture(outputs, indices, decibels)
-            about = f"{shown} of {len(order)} samples, those with the {name} errors."
+            about = f"{shown} of {len(order)} samples, those with {which}."
             writer.image(f"reconstructions/{name}", picture, step, about)
 
     def on_train_end(self, logs: Any = None) -> None:
