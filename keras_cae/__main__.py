@@ -1,4 +1,4 @@
-"""The command line: `python -m keras_cae train`, or `keras-cae train`."""
+"""The command line: `python -m keras_cae train`, or `keras-cae look MODEL.keras`."""
 
 import argparse
 import os
@@ -17,6 +17,7 @@ from keras_cae._files import whole
 from keras_cae.callbacks import PooledFeatureMaps
 from keras_cae.export import next_version
 from keras_cae.layers.pairs import POOLINGS, UNPOOLINGS
+from keras_cae.look import look
 from keras_cae.models import Autoencoder, autoencoder
 
 SAMPLES = 12
@@ -60,7 +61,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-dir", help="for TensorBoard; None means runs/<data>/<version>")
     add("--export", default="savedmodels", help="folder of <data>/<version>")
     add("--seed", type=int, default=0, help="of weights, order and noise")
+    look_ = commands.add_parser(
+        "look",
+        help="look into a saved model, without training it",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    look_.set_defaults(run=_look)
+    add = look_.add_argument
+    add("model", metavar="MODEL.keras", help="a model that Keras saved")
+    add("--data", default="digits", help="digits, or a data set of TFDS")
+    add("--data-dir", help="folder of prepared TFDS data; None means TFDS' own")
+    add("--split", default="test", help="of the data set")
+    add("--image-size", type=int, nargs=2, help="height and width, to resize images")
+    add("--log-dir", default="runs/look", help="for TensorBoard and the page")
     return parser
+
+
+def _look(options: argparse.Namespace) -> None:
+    page = look(
+        options.model,
+        options.data,
+        options.log_dir,
+        split=options.split,
+        data_dir=options.data_dir,
+        image_size=options.image_size,
+    )
+    print(f"\nPage         {page}")
+    print(f"TensorBoard  {_tensorboard()} --logdir {options.log_dir}")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -100,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
     print(f"\nTest error   {error:.5f} (mean squared error)")
     print(f"Picture      {picture}")
     print(f"SavedModel   {path}")
-    command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=0"
+    command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=1000"
     print(f"TensorBoard  {command}")
 
 

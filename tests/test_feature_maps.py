@@ -10,8 +10,10 @@ import pytest
 from keras import layers
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
-from keras_cae.callbacks import PooledFeatureMaps, tiles
+from keras_cae.callbacks import PooledFeatureMaps, diagnostics, drawing, tiles
+from keras_cae.layers import MaxPooling
 
 IMAGES = np.random.default_rng(0).uniform(size=(12, 9, 8, 1)).astype("float32")
 
@@ -42,32 +44,47 @@ def fit(model, *callbacks, epochs=1, **options):
     )
 
 
-def read(log_dir):
-    """Steps, pictures and histograms of all tags: `{tag: {step: value}}`."""
+def read_all(log_dir):
+    """All events of a kind: `{"images": {tag: {step: value}}}` and so on."""
     events = EventAccumulator(
         str(log_dir / "feature_maps"), size_guidance={"tensors": 0}
     ).Reload()
-    pictures, histograms = {}, {}
+    decode = {"images": picture, "histograms": histogram, "scalars": scalar}
+    kinds = {kind: {} for kind in decode}
     for tag in events.Tags()["tensors"]:
-        plugin = events.summary_metadata[tag].plugin_data.plugin_name
-        assert plugin in ("images", "histograms")
-        kept = pictures if plugin == "images" else histograms
-        decode = picture if plugin == "images" else histogram
-        kept[tag] = {event.step: decode(event) for event in events.Tensors(tag)}
-        assert len(kept[tag]) == len(events.Tensors(tag))
-    return pictures, histograms
+        kind = events.summary_metadata[tag].plugin_data.plugin_name
+        found = events.Tensors(tag)
+        kinds[kind][tag] = {event.step: decode[kind](event) for event in found}
+        assert len(kinds[kind][tag]) == len(found)
+    return kinds
+
+
+def read(log_dir):
+    """Pictures and histograms of all tags: `{tag: {step: value}}`."""
+    kinds = read_all(log_dir)
+    return kinds["images"], kinds["histograms"]
+
+
+def read_scalars(log_dir):
+    return read_all(log_dir)["scalars"]
 
 
 def all_steps(log_dir):
-    """The steps of each image and of each histogram."""
-    return [list(steps) for kind in read(log_dir) for steps in kind.values()]
+    """The steps that every single tag has."""
+    kinds = read_all(log_dir).values()
+    (steps,) = {tuple(steps) for tags in kinds for steps in tags.values()}
+    return list(steps)
 
 
 def picture(event):
     width, height, png = event.tensor_proto.string_val
-    pixels = np.asarray(Image.open(io.BytesIO(png)))
-    assert pixels.shape == (int(height), int(width))
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    assert pixels.shape == (int(height), int(width), 3)
     return pixels
+
+
+def scalar(event):
+    return float(tensor_util.make_ndarray(event.tensor_proto))
 
 
 def histogram(event):
@@ -86,16 +103,18 @@ def test_events_read_back_equal_a_direct_forward_pass(tmp_path):
     fit(model, PooledFeatureMaps(tmp_path, IMAGES, max_channels=3))
     pictures, histograms = read(tmp_path)
     sides = ("before", "after")
-    assert set(pictures) == {f"{n}/{s}" for n in ("first", "second") for s in sides}
-    assert set(histograms) == {f"{tag}/histogram" for tag in pictures}
+    tags = {f"{n}/{s}" for n in ("first", "second") for s in sides}
+    assert set(pictures) == {*tags, "first/switches"}
+    assert set(histograms) == {f"{tag}/histogram" for tag in tags}
     for name in ("first", "second"):
         maps = maps_around(model, name, IMAGES[:4])
         size = tiles.tile_size(maps[0].shape[1:-1])
+        shown = tiles.active_channels(maps[0], 3)
         for side, x in zip(sides, maps, strict=True):
-            seen = pictures[f"{name}/{side}"][0].astype(int)
-            expected = tiles.tile(x[..., :3], size)
-            assert seen.shape == (4 * (size[0] + 4) - 4, 3 * (size[1] + 4) - 4)
-            assert np.max(np.abs(seen - expected)) <= 1
+            if name == "second":  # Its channels are others than those before.
+                shown = tiles.active_channels(x, 3)
+            expected = tiles.picture(x[..., shown], size, shown)
+            assert_alike(pictures[f"{name}/{side}"][0], expected)
             low, high, counts = histograms[f"{name}/{side}/histogram"][0].T
             np.testing.assert_allclose([low[0], high[-1]], [x.min(), x.max()], 1e-4)
             expected, _ = np.histogram(x, 30, range=(low[0], high[-1]))
@@ -103,36 +122,130 @@ def test_events_read_back_equal_a_direct_forward_pass(tmp_path):
             assert np.sum(np.abs(counts - expected)) <= 0.01 * x.size
 
 
+def assert_alike(seen, expected):
+    """Equal pictures, but for values that rounding moves to the next shade."""
+    assert seen.shape == expected.shape
+    different = np.abs(seen.astype(int) - expected).max(axis=-1) > 8
+    assert np.mean(different) < 0.01
+
+
+def test_diagnostics_read_back_equal_those_of_a_direct_forward_pass(tmp_path):
+    model = make_model()
+    fit(model, PooledFeatureMaps(tmp_path, IMAGES))
+    scalars = read_scalars(tmp_path)
+    numbers = {"dead_channels", "sparsity", "effective_channels", "aliasing"}
+    numbers |= {"shift_consistency"}
+    tags = {f"{name}/{n}" for name in ("first", "second") for n in numbers}
+    assert set(scalars) == {*tags, "first/energy_kept", "feature_maps/seconds"}
+    moved = np.roll(IMAGES[:4], (1, 1), (1, 2))
+    for name in ("first", "second"):
+        before, after = maps_around(model, name, IMAGES[:4])
+        shifted = maps_around(model, name, moved)[1]
+        strides = (2, 2) if name == "first" else (4, 4)  # of the image
+        expected = {
+            "dead_channels": diagnostics.dead_channels(after),
+            "sparsity": diagnostics.sparsity(after),
+            "effective_channels": diagnostics.effective_channels(after),
+            "shift_consistency": diagnostics.shift_consistency(after, shifted, strides),
+        }
+        if name == "first":
+            expected["energy_kept"] = diagnostics.energy_kept(before, after)
+        for number, value in expected.items():
+            seen = scalars[f"{name}/{number}"][0]
+            assert seen == pytest.approx(value, abs=1e-4)
+
+
+def test_aliasing_is_that_of_the_layer_without_its_stride(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.MaxPooling2D(), layers.Flatten()]
+    )
+    model.compile("sgd", "mse")
+    images = np.random.default_rng(0).uniform(size=(3, 8, 8, 1)).astype("float32")
+    maps = PooledFeatureMaps(tmp_path, images)
+    model.fit(images, np.zeros((3, 16)), verbose=0, callbacks=[maps])
+    around = np.concatenate([images, images[:, :1]], axis=1)
+    around = np.concatenate([around, around[:, :, :1]], axis=2)
+    dense = np.max(
+        [around[:, i : i + 8, j : j + 8] for i in (0, 1) for j in (0, 1)], axis=0
+    )
+    (tag,) = [tag for tag in read_scalars(tmp_path) if "aliasing" in tag]
+    expected = diagnostics.aliasing(dense, [2, 2])
+    assert 0.1 < expected < 0.9
+    assert read_scalars(tmp_path)[tag][0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape"),
+    [
+        (layers.MaxPooling1D(2, name="pool"), (11, 3)),
+        (layers.MaxPooling2D(3, 2, "same", name="pool"), (7, 10, 2)),
+        (MaxPooling(2, return_switches=True, name="pool"), (7, 10, 2)),
+        (layers.MaxPooling3D(2, name="pool"), (5, 6, 7, 2)),
+    ],
+)
+def test_switches_show_in_colour_what_pooling_keeps(tmp_path, pool, shape):
+    x = keras.Input(shape)
+    pooled = keras.tree.flatten(pool(x))[0]
+    model = keras.Model(x, keras.ops.mean(pooled))
+    model.compile("sgd", lambda y, z: keras.ops.sum(z))
+    inputs = np.random.default_rng(0).permutation(4 * np.prod(shape))
+    inputs = inputs.reshape(4, *shape).astype("float32")
+    maps = PooledFeatureMaps(tmp_path, inputs, layers="pool")
+    model.fit(inputs, np.zeros(4), verbose=0, callbacks=[maps])
+    kept = np.isin(
+        inputs, keras.ops.convert_to_numpy(keras.tree.flatten(pool(inputs))[0])
+    )
+    size, shown = tiles.tile_size(shape[:-1]), range(shape[-1])
+    expected = tiles.picture(inputs, size, shown, kept)
+    assert_alike(read(tmp_path)[0]["pool/switches"][0], expected)
+    assert np.any(expected != tiles.picture(inputs, size, shown))
+
+
+def test_same_channels_are_shown_in_every_epoch_and_fit(tmp_path):
+    model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES, max_channels=2)
+    fit(model, maps)
+    conv = model.layers[0]
+    kernel = keras.ops.convert_to_numpy(conv.kernel)
+    shown = maps._channels["first/before"]
+    conv.kernel.assign(kernel * np.where(np.isin(range(6), shown), 1, 50))
+    fit(model, maps, epochs=2, initial_epoch=1)
+    assert maps._channels["first/before"] == shown
+    before = maps_around(model, "first", IMAGES[:4])[0]
+    assert tiles.active_channels(before, 2) != shown
+    expected = tiles.picture(before[..., shown], (63, 56), shown)
+    assert_alike(read(tmp_path)[0]["first/before"][1], expected)
+
+
 def test_maps_are_those_at_the_end_of_each_epoch(tmp_path):
     model = make_model()
     fit(model, PooledFeatureMaps(tmp_path / "whole", IMAGES), epochs=3)
     pictures, _ = read(tmp_path / "whole")
-    assert [list(steps) for steps in pictures.values()] == [[0, 1, 2]] * 4
+    assert all_steps(tmp_path / "whole") == [0, 1, 2]
     short = make_model()
     fit(short, PooledFeatureMaps(tmp_path / "short", IMAGES), epochs=1)
     for tag, steps in read(tmp_path / "short")[0].items():
-        assert np.max(np.abs(steps[0].astype(int) - pictures[tag][0])) <= 1
+        assert_alike(steps[0], pictures[tag][0])
     assert np.any(pictures["second/after"][0] != pictures["second/after"][2])
 
 
 def test_every_skips_epochs(tmp_path):
     fit(make_model(), PooledFeatureMaps(tmp_path, IMAGES, every=2), epochs=5)
-    assert all_steps(tmp_path) == [[0, 2, 4]] * 8
+    assert all_steps(tmp_path) == [0, 2, 4]
 
 
 def test_steps_go_on_where_a_resumed_training_does(tmp_path):
     model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES)
     fit(model, maps, epochs=2)
     fit(model, maps, epochs=4, initial_epoch=2)
-    assert all_steps(tmp_path) == [[0, 1, 2, 3]] * 8
+    assert all_steps(tmp_path) == [0, 1, 2, 3]
 
 
 def test_at_most_the_samples_and_channels_asked_for_are_drawn(tmp_path):
     maps = PooledFeatureMaps(tmp_path, IMAGES, max_samples=2, max_channels=5)
     fit(make_model(), maps)
     pictures, histograms = read(tmp_path)
-    assert pictures["first/before"][0].shape == (2 * 67 - 4, 5 * 60 - 4)
-    assert pictures["second/after"][0].shape[1] == 4 * 60 - 4
+    assert pictures["first/before"][0].shape == (37 + 2 * 67 + 11, 352, 3)
+    assert pictures["second/after"][0].shape == (37 + 2 * 60 + 11, 352, 3)
     assert histograms["first/before/histogram"][0][:, 2].sum() == 2 * 9 * 8 * 6
 
 
@@ -175,6 +288,12 @@ def test_layers_can_be_chosen_by_path_by_object_and_by_the_model_around_them(tmp
             ([last], {"last"}),
             ([inner], {"inner/a", "inner/b"}),
             ([last, "a"], {"last", "inner/a"}),
+            ("inner/*", {"inner/a", "inner/b"}),
+            (["[ab]", "las?"], {"inner/a", "inner/b", "last"}),
+            (layers.AveragePooling2D, {"last"}),
+            ([keras.Sequential], {"inner/a", "inner/b", "last"}),
+            (lambda layer: layer.strides == (1, 1), {"last"}),
+            ((layers.AveragePooling2D, "b"), {"inner/b", "last"}),
         ]
     ):
         log_dir = tmp_path / str(number)
@@ -185,7 +304,7 @@ def test_layers_can_be_chosen_by_path_by_object_and_by_the_model_around_them(tmp
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"run_eagerly": True}])
 def test_maps_are_written_however_the_model_is_compiled(tmp_path, options):
     fit(make_model(**options), PooledFeatureMaps(tmp_path, IMAGES), epochs=2)
-    assert all_steps(tmp_path) == [[0, 1]] * 8
+    assert all_steps(tmp_path) == [0, 1]
 
 
 class Own(keras.Model):
@@ -215,8 +334,8 @@ def test_unbuilt_subclassed_model_is_shown_and_trains_the_same(tmp_path):
     assert not any("probe" in path for path in paths[1])
     pictures, _ = read(tmp_path)
     maps = keras.ops.convert_to_numpy(model.parts[0](sequences[:4]))
-    seen = pictures["pool/before"][0].astype(int)
-    assert np.max(np.abs(seen - tiles.tile(maps, (24, 56)))) <= 1
+    shown = range(3)
+    assert_alike(pictures["pool/before"][0], tiles.picture(maps, (56, 56), shown))
 
 
 def test_model_with_several_inputs_takes_a_nest(tmp_path):
@@ -227,7 +346,7 @@ def test_model_with_several_inputs_takes_a_nest(tmp_path):
     inputs = {"image": IMAGES, "n": np.ones((12, 1))}
     maps = PooledFeatureMaps(tmp_path, inputs)
     model.fit(inputs, np.zeros(12), verbose=0, callbacks=[maps])
-    expected = tiles.tile(IMAGES[:4], (63, 56))
+    expected = tiles.picture(IMAGES[:4], (63, 56), [0])
     np.testing.assert_array_equal(read(tmp_path)[0]["pool/before"][0], expected)
 
 
@@ -245,7 +364,11 @@ def test_maps_that_became_nan_are_still_written(tmp_path):
     model.layers[2].bias.assign(np.full(4, np.nan))
     fit(model, PooledFeatureMaps(tmp_path, IMAGES))
     pictures, histograms = read(tmp_path)
-    assert set(np.unique(pictures["second/after"][0])) == {0, tiles.GAP_SHADE, 255}
+    shown = pictures["second/after"][0][37:-15]
+    assert set(np.unique(shown)) == {*drawing.CHECKS, drawing.PAPER}
+    scalars = read_scalars(tmp_path)
+    assert np.isnan(scalars["second/sparsity"][0])
+    assert scalars["second/dead_channels"][0] == 1
     assert histograms["second/after/histogram"][0][:, 2].sum() == 0
 
 
@@ -274,9 +397,9 @@ def test_interrupted_training_keeps_its_events_and_can_go_on(tmp_path):
     model, maps = make_model(), PooledFeatureMaps(tmp_path, IMAGES)
     with pytest.raises(KeyboardInterrupt):
         fit(model, maps, Interrupt(), epochs=4)
-    assert all_steps(tmp_path) == [[0, 1]] * 8
+    assert all_steps(tmp_path) == [0, 1]
     fit(model, maps, epochs=4, initial_epoch=2)
-    assert all_steps(tmp_path) == [[0, 1, 2, 3]] * 8
+    assert all_steps(tmp_path) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -292,7 +415,7 @@ def test_files_are_closed_and_no_thread_is_left(tmp_path, interrupted):
         gc.collect()
     assert not any("tfevents" in str(warning.message) for warning in caught)
     assert set(threading.enumerate()) <= threads
-    held = [x for x in gc.get_objects() if isinstance(x, io.BufferedWriter)]
+    held = [x for x in gc.get_objects() if isinstance(x, io.FileIO) and not x.closed]
     assert not any("tfevents" in str(getattr(x, "name", "")) for x in held)
 
 
@@ -310,14 +433,23 @@ def test_counts_that_are_no_positive_ints_are_refused(tmp_path, name, value):
         PooledFeatureMaps(tmp_path, IMAGES, **{name: value})
 
 
-@pytest.mark.parametrize("value", ["pool", [], [3], {"pool"}, [None]])
-def test_layers_that_are_no_list_of_layers_are_refused(tmp_path, value):
-    with pytest.raises(ValueError, match="`layers` must be None or a list"):
+@pytest.mark.parametrize("value", [[], 3, [3], {"pool"}, [None], int, [dict]])
+def test_layers_that_are_no_choice_of_layers_are_refused(tmp_path, value):
+    with pytest.raises(ValueError, match="`layers` must be None, or one or several"):
         PooledFeatureMaps(tmp_path, IMAGES, layers=value)
 
 
 @pytest.mark.parametrize(
-    "value", ["nothing", "dense", "up_sampling2d", layers.Dense(2)]
+    "value",
+    [
+        "nothing",
+        "dense",
+        "up_sampling2d",
+        "nothing_*",
+        layers.Dense(2),
+        layers.MaxPooling1D,
+        lambda layer: False,
+    ],
 )
 def test_choice_of_a_layer_that_does_not_pool_lists_those_that_do(tmp_path, value):
     model = make_model()

@@ -1,51 +1,78 @@
 """The maps before and after every pooling layer, in TensorBoard."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_cae import _checks
-from keras_cae.callbacks import tiles
-from keras_cae.callbacks.probe import Pool, Probe, find_pools, run_once
+from keras_cae.callbacks import choice, diagnostics, tiles
+from keras_cae.callbacks.epochs import EpochLogger
+from keras_cae.callbacks.pooling_probe import (
+    PoolingProbe,
+    dense,
+    moved_by_one,
+    strides_of,
+)
+from keras_cae.callbacks.probe import Probe, find_pools, pool_called, run_once
 from keras_cae.callbacks.samples import first_samples, shapes
-from keras_cae.callbacks.summaries import EventWriter, writable_folder
+from keras_cae.callbacks.summaries import EventWriter
 
 
-class PooledFeatureMaps(keras.callbacks.Callback):
+class PooledFeatureMaps(EpochLogger):
     """Shows what every pooling layer of a Keras model takes in and gives out.
 
     Pooling layers are found in any model, nested ones too: all layers with a pool size
     and convolutions with a stride above 1, provided that they make the grid smaller
     (global pooling leaves no maps). After an epoch the first samples of `inputs` run
-    through the model once, as in inference, and for each pooling TensorBoard gets
+    through the model, as in inference, and for each pooling TensorBoard gets
 
     - the images `<layer>/before` and `<layer>/after`, with a row a sample and a column
-      a channel. A channel goes from black, the lowest of its values, to white, the
-      highest. What is not a number shows as a checkerboard. A sequence is drawn as a
-      band, a volume as its middle slice;
-    - the histograms `<layer>/before/histogram` and `<layer>/after/histogram`.
+      a channel: those that vary most when first shown, and the same ever after. A
+      channel goes from dark violet, the lowest of its values, to yellow, the highest.
+      What is not a number shows as a checkerboard. A sequence is drawn as a curve, a
+      volume as its middle slice;
+    - for max pooling the image `<layer>/switches`: the values before pooling, those
+      that it keeps in colour and those that it throws away in grey;
+    - the histograms `<layer>/before/histogram` and `<layer>/after/histogram`;
+    - the scalars `<layer>/energy_kept` (where channels are pooled by themselves),
+      `/dead_channels`, `/sparsity`, `/effective_channels`, `/shift_consistency` and
+      `/aliasing` (where the layer has a stride), as `docs/callbacks.md` defines them.
 
     `<layer>` is the path of layer names from the model. A block that lists its parts as
     `.layers`, as EncoderBlock does, gives its own name to its pooling, and the second
-    call of a shared layer is `<layer>_2`. Steps are epochs, counted from 0 as Keras'
-    own callback does. TensorBoard shows 10 steps of an image, unless it is started with
-    `--samples_per_plugin images=0`. A model that is not built yet is built on `inputs`.
+    call of a shared layer is `<layer>_2`. TensorBoard shows 10 steps of an image,
+    unless it is started with `--samples_per_plugin images=1000`. A model that is not
+    built yet is built on `inputs`.
+
+    Steps are epochs, counted from 0 as Keras' own callback does. A training that goes
+    on at `initial_epoch` goes on here, in the place of what had been logged from there
+    on; a second `fit` from epoch 0 counts on. The scalar `feature_maps/seconds` tells
+    how long the logging itself took. Where the event file cannot be written any more,
+    training goes on with a warning, and the file stays readable.
 
     Args:
         log_dir: The folder of the run. Events go into its subfolder `feature_maps`.
         inputs: What to look at: an array, a nest of arrays for a model with several
             inputs, or a data set, whose first batch is taken (without its target).
-        layers: The layers to show: a list of names, paths or layers. None means every
-            pooling layer; a block or model stands for the poolings inside it.
+        layers: The layers to show, one or a list: names or paths, also as patterns such
+            as "encoder_block_*", layers, classes of layers, functions that tell of a
+            layer whether it is meant. None means every pooling layer; a block or model
+            stands for the poolings inside it.
         every: Show every so many epochs, starting with the first.
         max_samples: How many samples to show at most.
-        max_channels: How many channels to draw at most. Histograms count all.
+        max_channels: How many channels to draw at most. All else counts all.
+        max_bytes: How large the event file of a `fit` may grow, in bytes; logging ends
+            before that. None means without bounds.
+        max_time: How much of the time of training this may take, as a share above 0;
+            beyond that it logs less often. The first 5 seconds are free, tracing does
+            not count. None means any.
 
     Raises:
         ValueError: An argument breaks its rule; or, at the start of the training, the
             model does not run on `inputs`, or has no such pooling layer.
-        OSError: `log_dir` cannot be made or written to.
+        OSError: `log_dir` cannot be made or written to when training begins.
 
     Example:
         >>> images = keras.random.uniform((8, 28, 28, 1))
@@ -58,47 +85,29 @@ class PooledFeatureMaps(keras.callbacks.Callback):
         log_dir: str | os.PathLike[str],
         inputs: Any,
         *,
-        layers: list[str | keras.Layer] | None = None,
+        layers: choice.Choice | Sequence[choice.Choice] | None = None,
         every: int = 1,
         max_samples: int = 4,
         max_channels: int = 16,
+        max_bytes: int | None = None,
+        max_time: float | None = 0.05,
     ) -> None:
-        super().__init__()
-        self.log_dir = log_dir
-        self._folder = writable_folder("log_dir", log_dir, below="feature_maps")
-        self.every = _checks.positive_int("every", every)
+        super().__init__(
+            log_dir, "feature_maps", every=every, max_bytes=max_bytes, max_time=max_time
+        )
         self.max_samples = _checks.positive_int("max_samples", max_samples)
         self.max_channels = _checks.positive_int("max_channels", max_channels)
-        self.layers = _layers(layers)
+        self.layers = choice.checked(layers)
         self.inputs = first_samples(inputs, self.max_samples)
         self._probe: Probe | None = None
-        self._writer: EventWriter | None = None
+        self._channels: dict[str, list[int]] = {}
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.on_train_end()  # Closes what an interrupted training left open.
-        self._probe = self._new_probe()
-        self._writer = self._new_writer()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        # With JAX, asking for the model is what brings its weights up to date.
-        if self.model is None or self._probe is None or self._writer is None:
-            return
-        if epoch % self.every == 0:
-            for name, maps in self._probe.predict_on_batch(self.inputs).items():
-                self._write(self._writer, name, maps, epoch)
-            self._writer.flush()
-
-    def on_train_end(self, logs: Any = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._probe = self._writer = None
-
-    def _new_probe(self) -> Probe:
-        model = self.model
+    def prepare(self, model: keras.Model) -> None:
         if not _suits(self.inputs, model):
             raise _unsuitable(self.inputs, model)
+        pools = find_pools(model)
         try:
-            probe, maps = run_once(model, find_pools(model), self.inputs)
+            probe, maps = run_once(model, pools, self.inputs, PoolingProbe)
         except Exception as error:
             raise _unsuitable(self.inputs, model) from error
         pools = [pool for pool in probe.pools if pool.name in maps]
@@ -107,28 +116,94 @@ class PooledFeatureMaps(keras.callbacks.Callback):
                 "PooledFeatureMaps needs a model with a layer that makes the grid "
                 f"smaller, but none was found. Received: model={model.name!r}"
             )
-        if self.layers is None:
-            return probe
-        return Probe(model, _chosen(pools, self.layers))
+        if self.layers is not None:
+            probe = PoolingProbe(model, choice.chosen(model, pools, self.layers))
+        self._probe = probe
+        formats = [getattr(pool.layer, "data_format", None) for pool in pools]
+        data_format = formats[0] or keras.config.image_data_format()
+        self._moved = moved_by_one(self.inputs, data_format)
+        self._grids = _grids(self.inputs, data_format)
 
-    def _new_writer(self) -> EventWriter:
-        try:
-            return EventWriter(self._folder)
-        except OSError as error:
-            rule = "`log_dir` must be a folder that can be written to"
-            raise OSError(error.errno, rule, str(self.log_dir)) from error
+    def log_epoch(self, writer: EventWriter, step: int) -> None:
+        if self._probe is None:
+            return
+        maps = self._probe.predict_on_batch(self.inputs)
+        moved = self._probe.predict_on_batch(self._moved)
+        for name, seen in maps.items():
+            layer = pool_called(name, self._probe.pools).layer
+            seen["moved"] = moved[name]["after"]
+            self._log_pictures(writer, name, layer, seen, step)
+            for number, value in self._diagnose(layer, seen).items():
+                writer.scalar(f"{name}/{number}", value, step)
+            for side in ("before", "after"):
+                writer.histogram(f"{name}/{side}/histogram", seen[side], step)
 
-    def _write(self, writer: EventWriter, name: str, maps: Any, step: int) -> None:
-        before, after = maps
+    def on_train_end(self, logs: Any = None) -> None:
+        super().on_train_end(logs)
+        self._probe = None
+
+    def _log_pictures(
+        self, writer: EventWriter, name: str, layer: Any, seen: Any, step: int
+    ) -> None:
+        before, after = seen["before"], seen["after"]
         size = tiles.tile_size(before.shape[1:-1])
-        for tag, x in ((f"{name}/before", before), (f"{name}/after", after)):
-            shown = x[..., : self.max_channels]
+        shown = self._shown(f"{name}/before", before)
+        pictures = {"before": (before, shown, None)}
+        if "kept" in seen:
+            pictures["switches"] = before, shown, seen["kept"]
+        if not _pools_channels(layer, before, after):
+            shown = self._shown(f"{name}/after", after)
+        pictures["after"] = after, shown, None
+        for tag, (x, channels, kept) in pictures.items():
+            kept = None if kept is None else kept[..., channels]
+            pixels = tiles.picture(x[..., channels], size, channels, kept)
+            grid = " x ".join(map(str, x.shape[1:-1]))
             about = (
-                f"Rows: {len(shown)} samples. Columns: the first {shown.shape[-1]} of "
-                f"{x.shape[-1]} channels. Grid: {' x '.join(map(str, x.shape[1:-1]))}."
+                f"Rows: {len(x)} samples. Columns: {len(channels)} of {x.shape[-1]} "
+                f"channels. Grid: {grid}."
             )
-            writer.image(tag, tiles.tile(shown, size), step, about)
-            writer.histogram(f"{tag}/histogram", x, step)
+            writer.image(f"{name}/{tag}", pixels, step, about)
+
+    def _shown(self, tag: str, maps: Any) -> list[int]:
+        """The channels to draw: those that were most active when first drawn."""
+        shown = self._channels.get(tag)
+        if shown is None or max(shown) >= maps.shape[-1]:
+            shown = tiles.active_channels(maps, self.max_channels)
+            self._channels[tag] = shown
+        return shown
+
+    def _diagnose(self, layer: keras.Layer, seen: Any) -> dict[str, float]:
+        before, after = seen["before"], seen["after"]
+        values = {
+            "dead_channels": diagnostics.dead_channels(after),
+            "sparsity": diagnostics.sparsity(after),
+            "effective_channels": diagnostics.effective_channels(after),
+        }
+        if _pools_channels(layer, before, after):
+            values["energy_kept"] = diagnostics.energy_kept(before, after)
+        if "phases" in seen:
+            strides = strides_of(layer, before.ndim - 2)
+            maps = dense(seen["phases"], strides, before.shape[1:-1])
+            values["aliasing"] = diagnostics.aliasing(maps, strides)
+        if len(self._grids) == 1 and len(self._grids[0]) == after.ndim - 2:
+            strides = diagnostics.steps(self._grids[0], after.shape[1:-1])
+            values["shift_consistency"] = diagnostics.shift_consistency(
+                after, seen["moved"], strides
+            )
+        return values
+
+
+def _pools_channels(layer: keras.Layer, before: Any, after: Any) -> bool:
+    """Whether each channel is pooled by itself."""
+    pools = hasattr(layer, "pool_size") and not hasattr(layer, "filters")
+    return pools and before.shape[-1] == after.shape[-1]
+
+
+def _grids(inputs: Any, data_format: str) -> list[tuple[int, ...]]:
+    """The different grids of the inputs that have one."""
+    grid = slice(2, None) if data_format == "channels_first" else slice(1, -1)
+    found = [x.shape[grid] for x in keras.tree.flatten(inputs) if 3 <= x.ndim <= 5]
+    return list(dict.fromkeys(found))
 
 
 def _suits(inputs: Any, model: keras.Model) -> bool:
@@ -146,33 +221,3 @@ def _unsuitable(inputs: Any, model: keras.Model) -> ValueError:
         f"`inputs` must suit the model, which takes the shape {asked}. "
         f"Received: inputs of shape {shapes(inputs)}"
     )
-
-
-def _layers(layers: Any) -> list[str | keras.Layer] | None:
-    if layers is None:
-        return None
-    kinds = (str, keras.Layer)
-    named = isinstance(layers, (list, tuple)) and len(layers) > 0
-    if not named or not all(isinstance(layer, kinds) for layer in layers):
-        raise ValueError(
-            "`layers` must be None or a list of names or layers, at least one. "
-            f"Received: layers={layers!r}"
-        )
-    return list(layers)
-
-
-def _chosen(pools: list[Pool], layers: list[str | keras.Layer]) -> list[Pool]:
-    for layer in layers:
-        if not any(_means(layer, pool) for pool in pools):
-            raise ValueError(
-                "`layers` must name pooling layers of the model, which are "
-                f"{[pool.name for pool in pools]}. Received: layers={layers!r}, with "
-                f"no pooling layer at {layer!r}"
-            )
-    return [pool for pool in pools if any(_means(layer, pool) for layer in layers)]
-
-
-def _means(layer: str | keras.Layer, pool: Pool) -> bool:
-    if isinstance(layer, str):
-        return layer in (pool.name, pool.name.rpartition("/")[-1], pool.layer.name)
-    return pool.layer in layer._flatten_layers()

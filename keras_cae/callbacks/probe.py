@@ -112,14 +112,18 @@ class Probe(keras.Model):
                 stack.enter_context(_recording(pool, records))
             self.watched(inputs, training=False)
         names = {pool.name for pool in self.pools}
-        maps: dict[str, tuple[Any, Any]] = {}
-        for pool, before, after in records:
-            before, after = _as_maps(pool.layer, before), _as_maps(pool.layer, after)
+        maps: dict[str, Any] = {}
+        for pool, given, outputs in records:
+            before, after = as_maps(pool.layer, given), as_maps(pool.layer, outputs)
             if _is_pooled(pool.layer, before.shape, after.shape):
                 first = pool.name not in maps
                 name = pool.name if first else _unused(pool.name, names | set(maps))
-                maps[name] = before, after
+                maps[name] = self.look(pool.layer, given, before, after)
         return maps
+
+    def look(self, layer: keras.Layer, given: Any, before: Any, after: Any) -> Any:
+        """What to return of a call of `layer`; `given` are its args and kwargs."""
+        return before, after
 
 
 @contextlib.contextmanager
@@ -145,7 +149,7 @@ def _recording(pool: Pool, records: list[tuple[Pool, Any, Any]]) -> Iterator[Non
             object.__delattr__(layer, "call")
 
 
-def _as_maps(layer: keras.Layer, tensors: Any):
+def as_maps(layer: keras.Layer, tensors: Any):
     """The first of `tensors` as float32 maps with channels last."""
     x = ops.cast(keras.tree.flatten(tensors)[0], "float32")
     data_format = getattr(layer, "data_format", None)
@@ -165,8 +169,16 @@ def _is_pooled(layer: keras.Layer, shape: Any, pooled_shape: Any) -> bool:
     return dense or known != sides or any(pooled < side for side, pooled in known)
 
 
-def run_once(model: keras.Model, pools: list[Pool], inputs: Any) -> tuple[Probe, Any]:
-    """A probe of those `pools` whose maps can be read, and its maps of `inputs`.
+def pool_called(name: str, pools: list[Pool]) -> Pool:
+    """The one of `pools` whose maps a probe returns under `name`."""
+    names = {pool.name: pool for pool in pools}
+    return names.get(name) or names[name.rpartition("_")[0]]
+
+
+def run_once(
+    model: keras.Model, pools: list[Pool], inputs: Any, kind: type[Probe] = Probe
+) -> tuple[Probe, Any]:
+    """A probe of a `kind` of those `pools` whose maps can be read, and its maps.
 
     Maps that live in an inner graph (of `keras.ops.map`, of rematerialised layers)
     cannot leave it: such layers are left out with a warning.
@@ -174,12 +186,12 @@ def run_once(model: keras.Model, pools: list[Pool], inputs: Any) -> tuple[Probe,
     if not all(layer.built for layer in model._flatten_layers()):
         # Within the probe its weights would belong to the probe's graph and names.
         model(inputs, training=False)
-    probe = Probe(model, pools)
+    probe = kind(model, pools)
     try:
         return probe, probe.predict_on_batch(inputs)
     except Exception:
-        Probe(model, []).predict_on_batch(inputs)  # is it the model that fails?
-        readable = [pool for pool in pools if _is_readable(model, pool, inputs)]
+        kind(model, []).predict_on_batch(inputs)  # is it the model that fails?
+        readable = [pool for pool in pools if _is_readable(kind(model, [pool]), inputs)]
         if len(readable) == len(pools):
             raise
     left_out = [pool.name for pool in pools if pool not in readable]
@@ -188,13 +200,13 @@ def run_once(model: keras.Model, pools: list[Pool], inputs: Any) -> tuple[Probe,
         f"Left out: {', '.join(left_out)}",
         stacklevel=2,
     )
-    probe = Probe(model, readable)
+    probe = kind(model, readable)
     return probe, probe.predict_on_batch(inputs)
 
 
-def _is_readable(model: keras.Model, pool: Pool, inputs: Any) -> bool:
+def _is_readable(probe: Probe, inputs: Any) -> bool:
     try:
-        Probe(model, [pool]).predict_on_batch(inputs)
+        probe.predict_on_batch(inputs)
     except Exception:
         return False
     return True
