@@ -14,13 +14,15 @@ import numpy as np
 
 from keras_cae import _checks, data
 from keras_cae._files import whole
-from keras_cae.callbacks import PooledFeatureMaps
+from keras_cae.callbacks import LatentSpace, PooledFeatureMaps, Reconstructions
+from keras_cae.datasets.labels import read_labels
 from keras_cae.export import next_version
 from keras_cae.layers.pairs import POOLINGS, UNPOOLINGS
 from keras_cae.look import look
 from keras_cae.models import Autoencoder, autoencoder
 
-SAMPLES = 12
+SAMPLES = 12  # in the picture
+LATENTS = 256  # in the projector
 ENLARGED = 3
 
 
@@ -108,9 +110,12 @@ def _train(options: argparse.Namespace) -> None:
     test = data.load(options.data, "test", **settings)
     model = _compiled(options, train)
     model.summary()
+    labels = read_labels(options.data, "test", LATENTS, options.data_dir)
     callbacks = [
         keras.callbacks.TensorBoard(log_dir, write_graph=False),
         PooledFeatureMaps(log_dir, test),
+        Reconstructions(log_dir, test),
+        LatentSpace(log_dir, test, labels, max_samples=LATENTS),
     ]
     model.fit(
         train,
