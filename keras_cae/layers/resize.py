@@ -148,8 +148,9 @@ def _linear_by_matrix(x, axis: int, factor: int):
     centres = (np.arange(shape[axis] * factor) + 0.5) / factor - 0.5
     distances = np.clip(centres, 0, shape[axis] - 1)[:, None] - np.arange(shape[axis])
     weights = ops.cast(np.maximum(1 - abs(distances), 0), x.dtype)
-    if axis == len(shape) - 1:
-        return ops.matmul(x, ops.transpose(weights))
-    rows = ops.reshape(x, (*shape[: axis + 1], -1))
+    # One matrix for each item: TensorFlow 2.18 crashes where it repeats a single one.
+    rows = ops.reshape(x, (-1, shape[axis], math.prod(shape[axis + 1 :])))
+    count = ops.shape(rows)[0]
+    weights = ops.broadcast_to(weights, (count, *weights.shape))
     grown = _windows.with_grid(shape, (axis,), (shape[axis] * factor,))
     return ops.reshape(ops.matmul(weights, rows), grown)
