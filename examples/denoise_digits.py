@@ -39,4 +39,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--picture", default="denoised.png")
-    print(f"The error became {main(**vars(parser.parse_args())):.1f} times smaller.")
+    ratio = main(**vars(parser.parse_args()))
+    print(f"The noisy digits' error is {ratio:.1f} times that of the cleaned ones.")

@@ -15,6 +15,7 @@ import numpy as np
 from keras_cae import _checks, data
 from keras_cae._files import whole
 from keras_cae.callbacks import LatentSpace, PooledFeatureMaps, Reconstructions
+from keras_cae.callbacks.summaries import writable_folder
 from keras_cae.datasets.labels import read_labels
 from keras_cae.export import next_version
 from keras_cae.layers.pairs import POOLINGS, UNPOOLINGS
@@ -99,6 +100,8 @@ def _train(options: argparse.Namespace) -> None:
     exports, runs = Path(options.export) / name, Path("runs") / name
     version = max(next_version(exports), next_version(runs), key=_number).name
     log_dir = Path(options.log_dir) if options.log_dir else runs / version
+    writable_folder("export", exports)  # not found out after the training
+    writable_folder("log_dir", log_dir).mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(options.seed)
     settings = {
@@ -127,10 +130,14 @@ def _train(options: argparse.Namespace) -> None:
     error = model.evaluate(test, verbose=0)
     picture = log_dir / "reconstructions.png"
     _draw(model, test, picture)
+    kept = log_dir / "model.keras"
+    with whole(kept) as written:
+        model.save(written)
     path = exports / version
     model.export(path)
     print(f"\nTest error   {error:.5f} (mean squared error)")
     print(f"Picture      {picture}")
+    print(f"Keras model  {kept}")
     print(f"SavedModel   {path}")
     command = f"{_tensorboard()} --logdir {log_dir} --samples_per_plugin images=1000"
     print(f"TensorBoard  {command}")

@@ -87,7 +87,10 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """
     path = Path(path)
     if path.suffix != ".keras":
-        raise ValueError(f"The model must be a .keras file. Received: {path}")
+        raise ValueError(
+            "The model must be a .keras file, as model.save('model.keras') writes it. "
+            f"Received: {path}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no model file {path}")
     try:

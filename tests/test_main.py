@@ -43,20 +43,22 @@ def test_trains_and_leaves_all_it_names(few_digits, tmp_path, monkeypatch, capsy
 
     monkeypatch.chdir(tmp_path)
     assert run() == 0
-    said = capsys.readouterr().out.splitlines()[-4:]
+    said = capsys.readouterr().out.splitlines()[-5:]
     assert [line.split()[0] for line in said] == [
         "Test",
         "Picture",
+        "Keras",
         "SavedModel",
         "TensorBoard",
     ]
     assert float(said[0].split()[2]) > 0
     with Image.open(said[1].split()[1]) as picture:
         assert picture.size == (8 * 28 * 3, 2 * 28 * 3)
-    folder = Path(said[2].split()[1])
+    assert keras.saving.load_model(said[2].split()[2]).name == "autoencoder"
+    folder = Path(said[3].split()[1])
     assert folder == Path("savedmodels/digits/1")
     assert (folder / "saved_model.pb").exists()
-    logs = said[3].split("--logdir ")[1].split()[0]
+    logs = said[4].split("--logdir ")[1].split()[0]
     assert list(Path(logs).rglob("feature_maps/events*"))
     assert list(Path(logs).rglob("validation/events*"))
 
@@ -95,6 +97,7 @@ def test_the_picture_shows_inputs_above_reconstructions(few_digits, tmp_path):
         (["--filters", "0"], "`filters` must be a positive int"),
         (["--latent", "-3"], "`latent` must be a positive int"),
         (["--log-dir", __file__], "`log_dir` must be a folder"),
+        (["--export", __file__], "`export` must be a folder"),
     ],
     ids=str,
 )

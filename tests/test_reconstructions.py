@@ -166,7 +166,7 @@ def test_channels_first_is_read_from_the_model(tmp_path):
     [
         (lambda x: 0 * x, "all samples give one output"),
         (lambda x: 0 * x + IMAGES[0], "all samples give one output"),
-        (lambda x: 0 * x + keras.ops.max(x, (1, 2, 3), True), "without contrast"),
+        (lambda x: 0 * x + x[:, :1, :1], "without contrast"),
         (lambda x: x * np.nan, "not finite"),
     ],
     ids=["constant", "one image", "flat", "nan"],

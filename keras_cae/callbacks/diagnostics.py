@@ -10,6 +10,15 @@ from typing import Any
 
 import numpy as np
 
+ABOUT = {
+    "energy_kept": "Share of the energy before pooling that the pooled maps explain.",
+    "dead_channels": "Share of channels that are the same everywhere.",
+    "sparsity": "0: all values are of one size; 1: all but one value are zero.",
+    "effective_channels": "How many channels vary on their own, of all.",
+    "shift_consistency": "How well the maps move along with the image; 1: exactly.",
+    "aliasing": "Share of energy too fine for the pooled grid, seen as something else.",
+}
+
 
 def energy_kept(before: Any, after: Any) -> float:
     """The share of the energy of `before` that the pooled values, spread out, explain.

@@ -134,7 +134,8 @@ class PooledFeatureMaps(EpochLogger):
             seen["moved"] = moved[name]["after"]
             self._log_pictures(writer, name, layer, seen, step)
             for number, value in self._diagnose(layer, seen).items():
-                writer.scalar(f"{name}/{number}", value, step)
+                about = diagnostics.ABOUT[number]
+                writer.scalar(f"{name}/{number}", value, step, about)
             for side in ("before", "after"):
                 writer.histogram(f"{name}/{side}/histogram", seen[side], step)
 

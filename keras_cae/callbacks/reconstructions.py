@@ -16,7 +16,10 @@ from keras_cae.callbacks.quality import psnr, ssim
 from keras_cae.callbacks.samples import shapes
 from keras_cae.callbacks.summaries import EventWriter
 
-FLAT = 1e-3  # Below this share of the variance of the targets, outputs are constant.
+FLAT = 0.01  # Below this share of the variance of the targets, outputs are constant.
+
+PSNR = "In dB, more is better: 20 is a mean squared error of 1 % of the squared peak."
+SSIM = "Likeness of structure: 1 for equal images, about 0 for unrelated ones."
 
 _log = logging.getLogger(__name__)
 
@@ -118,10 +121,10 @@ class Reconstructions(EpochLogger):
         self._warn_of_collapse(outputs)
         peak = self._high - self._low
         decibels = psnr(self._targets, outputs, peak)
-        writer.scalar("reconstructions/psnr", decibels.mean(), step, "In dB.")
+        writer.scalar("reconstructions/psnr", decibels.mean(), step, PSNR)
         similar = ssim(self._targets, outputs, peak)
         if similar is not None:
-            writer.scalar("reconstructions/ssim", similar.mean(), step, "At most 1.")
+            writer.scalar("reconstructions/ssim", similar.mean(), step, SSIM)
         order = np.argsort(-np.nan_to_num(decibels, nan=-np.inf), kind="stable")
         shown = min(self.max_shown, len(order))
         middle = (len(order) - shown) // 2

@@ -38,7 +38,7 @@ def find_builder(name: str, data_dir: str | os.PathLike | None = None) -> Any:
     try:
         return tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        known = {"digits", *tfds.list_builders(with_community_datasets=False)}
         near = difflib.get_close_matches(name, known)
         raise ValueError(
             "`name` must be 'digits', the name of a TFDS data set, or one prepared in "
