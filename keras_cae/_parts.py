@@ -142,13 +142,17 @@ def _partner(pooling: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def _image(x, image, block: EncoderBlock, activation: Any):
-    """The channels of the image, in float32 so that a loss on them is exact."""
+    """The channels of the image, in float32 so that a loss on them is exact.
+
+    The convolution too: in bfloat16 it made the test error of the demo 2 % larger.
+    """
     x = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")(
         _channels(block),
         block.kernel_size,
         padding="same",
         data_format=block.data_format,
         name="output_conv",
+        dtype="float32",
     )(x)
     end = keras.layers.Activation(
         activation_of("output_activation", activation),
