@@ -20,7 +20,8 @@ TOPICS = {
     "memory": "peak memory of training steps",
     "growth": "cost of a step by batch and pixels",
     "serving": "answers of the SavedModel",
-    "demo": "its data, its feature maps, its test error in bfloat16",
+    "demo": "its data and its callbacks",
+    "accuracy": "its test error in bfloat16; full runs only",
 }
 
 

@@ -1,4 +1,4 @@
-"""The demo: its data, its training with and without feature maps, and in bfloat16."""
+"""The demo: its data, and its training with and without callbacks."""
 
 import functools
 import tempfile
@@ -19,7 +19,7 @@ BATCH, STEPS = 64, 30  # of the training that is timed in its stead
 
 
 def run(effort: Effort, note: Callable[[str], None]) -> Iterator[Row]:
-    """The data, the callback, and in a full run the error."""
+    """The data and the callbacks."""
     tfds.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {"batch_size": BATCH, "data_dir": folder}
@@ -27,10 +27,6 @@ def run(effort: Effort, note: Callable[[str], None]) -> Iterator[Row]:
         test = cae.data.load("digits", "test", **settings)
         model = recipe(train)
         yield from speeds(model, train, _callbacks(folder, test), effort)
-        if effort.epochs:
-            yield bfloat16_error(train, test, effort)
-        else:
-            note("The demo's test error in bfloat16 needs a full run: left out.")
 
 
 def _callbacks(folder: str, test: Any) -> dict[str, keras.callbacks.Callback]:
@@ -96,30 +92,4 @@ def _added(name: str, seconds: Any, epoch: Any, at_most: float) -> Row:
         Spread.of(100 * seconds / epoch),
         "% more",
         at_most=at_most,
-    )
-
-
-def bfloat16_error(train: Any, test: Any, effort: Effort) -> Row:
-    """The test error of the recipe in bfloat16, against float32."""
-    errors = {}
-    before = keras.config.dtype_policy()
-    for dtype in ("mixed_bfloat16", "float32"):
-        keras.utils.set_random_seed(0)
-        keras.config.set_dtype_policy(dtype)
-        try:
-            model = recipe(train, effort.epochs)
-        finally:
-            keras.config.set_dtype_policy(before)
-        model.fit(train, epochs=effort.epochs, verbose=0, shuffle=False)
-        errors[dtype] = float(model.evaluate(test, verbose=0))
-    half, single = errors["mixed_bfloat16"], errors["float32"]
-    return Row(
-        "Test error of the demo recipe, mixed_bfloat16",
-        half,
-        "float32",
-        single,
-        "mean squared error",
-        Spread.exactly(100 * (half / single - 1)),
-        "% more",
-        at_most=2.0,
     )

@@ -186,6 +186,8 @@ class MaxUnpooling(_windows.UnpoolingLayer):
 def _check_places(switches, pool_size: tuple[int, ...]) -> None:
     """Whether every switch is a place in the window; in a graph values are unknown."""
     places = math.prod(pool_size)
+    if keras.backend.backend() == "torch" and _is_compiling():
+        return  # to ask would split the compiled function
     try:
         fit = bool(ops.all((switches >= 0) & (switches < places)))
     except (TypeError, RuntimeError):
@@ -196,6 +198,12 @@ def _check_places(switches, pool_size: tuple[int, ...]) -> None:
             f"to {places - 1} for {pool_size}. Received: switches from "
             f"{int(ops.min(switches))} to {int(ops.max(switches))}"
         )
+
+
+def _is_compiling() -> bool:
+    import torch
+
+    return torch.compiler.is_compiling()
 
 
 def _same_shape(first: Any, second: Any) -> bool:
