@@ -44,7 +44,7 @@ class Effort:
     cases: tuple[Case, ...]
 
 
-FULL = Effort(seconds=6, rounds=12, processes=7, epochs=20, cases=(SMALL, LARGE))
+FULL = Effort(seconds=5, rounds=12, processes=7, epochs=20, cases=(SMALL, LARGE))
 QUICK = Effort(seconds=0.3, rounds=3, processes=1, epochs=0, cases=(SMALL,))
 
 
