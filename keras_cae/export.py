@@ -75,7 +75,9 @@ def export_model(
     shape = [2, *(size or 13 for size in model.input.shape[1:])]
     image = np.random.default_rng(0).uniform(size=shape).astype("float32")
     want = ops.convert_to_numpy(_served(model(image, training=False)))
-    model = without_norms(model) if fold_norm else model
+    if fold_norm:
+        model = without_norms(model)
+        model(image, training=False)  # Keras writes ONNX only of what was called
     with whole(path) as written:
         if format == "tf_saved_model":
             _write(model, written)

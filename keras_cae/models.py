@@ -70,6 +70,12 @@ class Autoencoder(keras.Model):
         Other formats, and further arguments, are those of `keras.Model.export`.
         """
         if kwargs or format not in ("tf_saved_model", "litert", "onnx"):
+            if overwrite or fold_norm:
+                raise ValueError(
+                    "`overwrite` and `fold_norm` go with the formats 'tf_saved_model', "
+                    "'litert' and 'onnx' and no further arguments. Received: "
+                    f"format={format!r}, {kwargs}"
+                )
             super().export(filepath, format=format, verbose=verbose, **kwargs)
         else:
             export_model(

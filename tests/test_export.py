@@ -216,9 +216,32 @@ def test_other_norms_are_not_folded(tmp_path):
     assert without_norms(model).count_params() == model.count_params()
 
 
+def test_fold_norm_is_never_dropped_in_silence(tmp_path):
+    with pytest.raises(ValueError, match="`fold_norm` go with the formats"):
+        made((7, 10, 2)).export(tmp_path / "1", fold_norm=True, input_signature=None)
+
+
 def test_refuses_fold_norm_that_is_no_bool(tmp_path):
     with pytest.raises(ValueError, match="`fold_norm` must be a bool"):
         made((7, 10, 2)).export(tmp_path / "1", fold_norm="yes")
+
+
+@pytest.mark.parametrize(
+    ("format", "suffix", "package"),
+    [("litert", "tflite", "ai_edge_litert"), ("onnx", "onnx", "onnxruntime")],
+)
+@pytest.mark.parametrize("unpooling", sorted(pairs.UNPOOLINGS))
+def test_other_formats_carry_every_unpooling(
+    unpooling, format, suffix, package, tmp_path
+):
+    pytest.importorskip(package)
+    model = made((7, 10, 2), unpooling=unpooling, norm="batch")
+    path = tmp_path / f"model.{suffix}"
+    model.export(path, format=format, fold_norm=True)
+    image = image_for(model)
+    want = np.asarray(model(image))
+    assert want.std() > 0.01
+    np.testing.assert_allclose(export._RUNNERS[format](path, image), want, atol=1e-4)
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
