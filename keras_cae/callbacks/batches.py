@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_cae.callbacks.samples import _are_arrays, _no_inputs, first_samples
+from keras_cae.callbacks.samples import are_arrays, first_samples, no_inputs
 
 
 def first_pairs(inputs: Any, count: int) -> tuple[Any, Any]:
@@ -15,7 +15,7 @@ def first_pairs(inputs: Any, count: int) -> tuple[Any, Any]:
     `inputs` is an array, a nest of arrays or a data set, of which as many batches are
     read as are needed.
     """
-    if _are_arrays(inputs):
+    if are_arrays(inputs):
         return first_samples(inputs, count), None
     batches = list(_batches(inputs, count))
     if not batches:
@@ -31,14 +31,14 @@ def first_pairs(inputs: Any, count: int) -> tuple[Any, Any]:
 def _batches(inputs: Any, count: int) -> Iterator[tuple[Any, Any]]:
     named = isinstance(inputs, (str, bytes, list, tuple, dict))
     if named or not np.iterable(inputs):
-        raise _no_inputs(inputs)
+        raise no_inputs(inputs)
     for batch in inputs:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        if not _are_arrays(x):
-            raise _no_inputs(x)
+        if not are_arrays(x):
+            raise no_inputs(x)
         x = first_samples(x, count)
         held = len(keras.tree.flatten(x)[0])
-        single = keras.tree.is_nested(y) is False and _are_arrays(y)
+        single = keras.tree.is_nested(y) is False and are_arrays(y)
         yield x, first_samples(y, held) if single else None
         count -= held
         if count < 1:

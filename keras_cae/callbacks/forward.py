@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_cae.callbacks.probe import Pool, Probe, _recording
+from keras_cae.callbacks.probe import Pool, Probe, recording
 
 BATCH = 32
 
@@ -28,7 +28,7 @@ class Outputs(Probe):
         if not self.pools:
             return _first(self.watched(inputs, training=False))
         records: list[tuple[Pool, Any, Any]] = []
-        with _recording(self.pools[0], records):
+        with recording(self.pools[0], records):
             self.watched(inputs, training=False)
         if not records:
             name = self.pools[0].layer.name
@@ -42,16 +42,6 @@ def _first(outputs: Any) -> Any:
     if isinstance(outputs, dict) and "latent" in outputs:
         outputs = outputs["latent"]
     return ops.cast(keras.tree.flatten(outputs)[0], "float32")
-
-
-def build(model: keras.Model, inputs: Any) -> None:
-    """Builds a model that is not built yet, outside of any probe's graph and names."""
-    if not all(layer.built for layer in model._flatten_layers()):
-        model(keras.tree.map_structure(_first_one, inputs), training=False)
-
-
-def _first_one(x: Any) -> Any:
-    return x[:1]
 
 
 def run(forward: keras.Model, inputs: Any) -> Any:

@@ -109,7 +109,7 @@ class Probe(keras.Model):
         with contextlib.ExitStack() as stack:
             records: list[tuple[Pool, Any, Any]] = []
             for pool in self.pools:
-                stack.enter_context(_recording(pool, records))
+                stack.enter_context(recording(pool, records))
             self.watched(inputs, training=False)
         names = {pool.name for pool in self.pools}
         maps: dict[str, Any] = {}
@@ -127,7 +127,7 @@ class Probe(keras.Model):
 
 
 @contextlib.contextmanager
-def _recording(pool: Pool, records: list[tuple[Pool, Any, Any]]) -> Iterator[None]:
+def recording(pool: Pool, records: list[tuple[Pool, Any, Any]]) -> Iterator[None]:
     """Adds what the layer takes in and gives out to `records`, at each of its calls."""
     layer, call = pool.layer, pool.layer.call
     was_own = "call" in vars(layer)
@@ -169,6 +169,16 @@ def _is_pooled(layer: keras.Layer, shape: Any, pooled_shape: Any) -> bool:
     return dense or known != sides or any(pooled < side for side, pooled in known)
 
 
+def build(model: keras.Model, inputs: Any) -> None:
+    """Builds a model that is not built yet, outside of any probe's graph and names."""
+    if not all(layer.built for layer in model._flatten_layers()):
+        model(keras.tree.map_structure(_first_one, inputs), training=False)
+
+
+def _first_one(x: Any) -> Any:
+    return x[:1]
+
+
 def pool_called(name: str, pools: list[Pool]) -> Pool:
     """The one of `pools` whose maps a probe returns under `name`."""
     names = {pool.name: pool for pool in pools}
@@ -183,9 +193,7 @@ def run_once(
     Maps that live in an inner graph (of `keras.ops.map`, of rematerialised layers)
     cannot leave it: such layers are left out with a warning.
     """
-    if not all(layer.built for layer in model._flatten_layers()):
-        # Within the probe its weights would belong to the probe's graph and names.
-        model(inputs, training=False)
+    build(model, inputs)
     probe = kind(model, pools)
     try:
         return probe, probe.predict_on_batch(inputs)

@@ -11,7 +11,8 @@ from keras_cae import _checks
 from keras_cae.callbacks import drawing, panels
 from keras_cae.callbacks.batches import first_pairs
 from keras_cae.callbacks.epochs import EpochLogger
-from keras_cae.callbacks.forward import Outputs, build, channels_first, run
+from keras_cae.callbacks.forward import Outputs, channels_first, run
+from keras_cae.callbacks.probe import build
 from keras_cae.callbacks.quality import psnr, ssim
 from keras_cae.callbacks.samples import shapes
 from keras_cae.callbacks.summaries import EventWriter

@@ -8,10 +8,10 @@ import numpy as np
 
 def first_samples(inputs: Any, count: int) -> Any:
     """The first samples of an array, a nest of arrays, or a data set's first batch."""
-    if not _are_arrays(inputs):
+    if not are_arrays(inputs):
         inputs = keras.utils.unpack_x_y_sample_weight(_first_batch(inputs))[0]
-    if not _are_arrays(inputs):
-        raise _no_inputs(inputs)
+    if not are_arrays(inputs):
+        raise no_inputs(inputs)
     counts = {x.shape[0] for x in keras.tree.flatten(inputs)}
     if len(counts) > 1 or 0 in counts:
         raise ValueError(
@@ -21,14 +21,15 @@ def first_samples(inputs: Any, count: int) -> Any:
     return keras.tree.map_structure(lambda x: _array(x[:count]), inputs)
 
 
-def _are_arrays(inputs: Any) -> bool:
+def are_arrays(inputs: Any) -> bool:
+    """Whether this is an array or a nest of arrays, and no data set."""
     leaves = keras.tree.flatten(inputs)
     return bool(leaves) and all(len(getattr(x, "shape", ())) > 0 for x in leaves)
 
 
 def _first_batch(inputs: Any) -> Any:
     if isinstance(inputs, (str, bytes, list, tuple, dict)) or not np.iterable(inputs):
-        raise _no_inputs(inputs)
+        raise no_inputs(inputs)
     try:
         return next(iter(inputs))
     except StopIteration:
@@ -38,7 +39,8 @@ def _first_batch(inputs: Any) -> Any:
         ) from None
 
 
-def _no_inputs(inputs: Any) -> ValueError:
+def no_inputs(inputs: Any) -> ValueError:
+    """The error for what holds no samples at all."""
     return ValueError(
         "`inputs` must be an array, a nest of arrays or a data set of batches. "
         f"Received: inputs of type {type(inputs).__name__}"
