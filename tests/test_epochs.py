@@ -200,6 +200,21 @@ def test_training_goes_on_when_the_disk_is_full(tmp_path):
     assert steps(tmp_path) == [0, 1, 3, 4]
 
 
+def test_training_goes_on_when_the_disk_is_full_from_the_start(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    seen = Seen(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "EventWriter", full)
+        with pytest.warns(UserWarning, match=r"No space left.*goes on") as caught:
+            train(seen, 3)
+    assert len(caught) == 1
+    assert seen.logged == 0
+    train(seen, 2)
+    assert steps(tmp_path) == [0, 1]
+
+
 FILL = """
 import resource, sys, warnings
 import keras, numpy as np

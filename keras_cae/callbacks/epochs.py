@@ -1,5 +1,6 @@
 """What the callbacks that log after an epoch have in common."""
 
+import errno
 import math
 import os
 import time
@@ -82,8 +83,11 @@ class EpochLogger(keras.callbacks.Callback):
         try:
             self._writer = EventWriter(self._folder)
         except OSError as error:
-            rule = "`log_dir` must be a folder that can be written to"
-            raise OSError(error.errno, rule, str(self.log_dir)) from error
+            if error.errno == errno.ENOSPC:  # the fault of the disk, not of `log_dir`
+                self._stop(f"{self._folder} cannot be written to ({error.strerror})")
+            else:
+                rule = "`log_dir` must be a folder that can be written to"
+                raise OSError(error.errno, rule, str(self.log_dir)) from error
         self._offset: int | None = None  # The first epoch tells.
         self._cost: float | None = None
         self._spent = 0.0
