@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _channels, _windows
 
 _NORMS = ("batch", "group", "instance", "layer")
 
@@ -62,11 +62,8 @@ class ConvBlock(keras.layers.Layer):
         """The activation: a function, or a layer as it was given."""
         return self._patterns.activation
 
-    def _channel_axis(self, rank: int) -> int:
-        return 1 if self.data_format == "channels_first" else rank + 1
-
     def _with_filters(self, shape: Any) -> tuple[Any, ...]:
-        axis = self._channel_axis(len(shape) - 2)
+        axis = _channels.axis_in(len(shape), self.data_format)
         return _windows.with_grid(shape, (axis,), (self.filters,))
 
     def _build_convs(self, shape: Any) -> None:
@@ -111,7 +108,7 @@ class ConvBlock(keras.layers.Layer):
         if isinstance(self.norm, keras.layers.Layer):
             return copy_of(self.norm, f"norm_{number}")
         settings = {
-            "axis": self._channel_axis(rank),
+            "axis": _channels.axis_in(rank + 2, self.data_format),
             "name": f"norm_{number}",
             "dtype": self.dtype_policy,
         }
@@ -133,7 +130,7 @@ class ConvBlock(keras.layers.Layer):
     def _drop(self, name: str, rank: int) -> keras.layers.Layer:
         """Drops whole channels, since neighbours in a map tell the same."""
         shape: list[int | None] = [None] + [1] * (rank + 1)
-        shape[self._channel_axis(rank)] = None
+        shape[_channels.axis_in(rank + 2, self.data_format)] = None
         return keras.layers.Dropout(
             self.dropout, noise_shape=shape, name=name, dtype=self.dtype_policy
         )
@@ -163,15 +160,32 @@ class ConvBlock(keras.layers.Layer):
         """All convolutions; the first one is done already if `begun`."""
         return self._activated(self._convolve_linear(x, begun))
 
-    def _convolve_linear(self, x, begun: bool = False):
-        """The same without what is behind the last convolution, norm and residual."""
-        shortcut = x if self._shortcut is None else self._shortcut(x)
-        for number, (linear, nonlinear) in enumerate(self._stages, 1):
-            for part in linear[1:] if begun and number == 1 else linear:
-                x = part(x)
-            for part in nonlinear if number < self.convs else ():
+    def _convolve_linear(self, x, begun: bool = False, biased: bool = True):
+        """The same without what is behind the last convolution, norm and residual.
+
+        Without the last convolution's bias too, if `biased` is False.
+        """
+        shortcut = x if self._shortcut is None else self._conv_of(self._shortcut, x)
+        for number, ((conv, *norms), nonlinear) in enumerate(self._stages, 1):
+            last = number == self.convs
+            if not (begun and number == 1):
+                x = self._conv_of(conv, x, biased or not last)
+            for part in norms if last else (*norms, *nonlinear):
                 x = part(x)
         return ops.add(x, shortcut) if self.residual else x
+
+    def _conv_of(self, conv: Any, x, biased: bool = True):
+        """`conv(x)`, also where Keras puts the bias on a wrong axis; or without it."""
+        if biased and self.data_format == "channels_last":
+            return conv(x)
+        y = conv.convolution_op(ops.cast(x, self.compute_dtype), conv.kernel)
+        bias = conv.bias if biased else None
+        return _channels.add_bias(y, bias, self.data_format)
+
+    def _last_bias(self) -> Any:
+        """The bias that is added last in front of the activation; None if it is not."""
+        conv, *norms = self._stages[-1][0]
+        return None if norms or self.residual else conv.bias
 
     def _activated(self, x):
         for part in self._stages[-1][1]:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_cae._convs import ConvBlock
+from keras_cae.layers import _channels
 
 
 def without_norms(model: Any) -> Any:
@@ -33,7 +34,7 @@ def _folds(layer: Any) -> bool:
     if not isinstance(layer, ConvBlock) or layer.norm is None:
         return False
     rank = len(layer._stages[0][0][0].kernel.shape) - 2
-    channels = layer._channel_axis(rank)
+    channels = _channels.axis_in(rank + 2, layer.data_format)
     return all(
         type(norm) is keras.layers.BatchNormalization
         and norm.axis % (rank + 2) == channels

@@ -7,6 +7,7 @@ import keras
 
 from keras_cae import _checks
 from keras_cae._convs import activation_of, fresh
+from keras_cae._output import output_conv
 from keras_cae.blocks import DecoderBlock, EncoderBlock
 from keras_cae.layers import MaxUnpooling, pairs
 
@@ -146,7 +147,7 @@ def _image(x, image, block: EncoderBlock, activation: Any):
 
     The convolution too: in bfloat16 it made the test error of the demo 2 % larger.
     """
-    x = getattr(keras.layers, f"Conv{len(image.shape) - 2}D")(
+    x = output_conv(len(image.shape) - 2)(
         _channels(block),
         block.kernel_size,
         padding="same",

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_cae import _checks
 from keras_cae._convs import ConvBlock, serialized
-from keras_cae.layers import MaxPooling, Upsampling, _windows, pairs
+from keras_cae.layers import MaxPooling, Upsampling, _channels, _windows, pairs
 from keras_cae.layers.upsampling_conv import fold
 
 _NON_DECREASING = (
@@ -126,8 +126,18 @@ class EncoderBlock(ConvBlock):
         if self.pooling_layer is None:
             return self._convolve(x)
         if self._pools_early():
-            return self._activated(self.pooling_layer(self._convolve_linear(x)))
+            return self._activated(self._pooled_early(x))
         return self.pooling_layer(self._convolve(x))
+
+    def _pooled_early(self, x):
+        """The pooled map in front of the activation, the bias behind the pooling.
+
+        A bias b moves all cells of a channel by as much: `max(x + b)` is `max(x) + b`.
+        """
+        pooling: Any = self.pooling_layer
+        bias = self._last_bias()
+        pooled = pooling(self._convolve_linear(x, biased=bias is None))
+        return _channels.add_bias(pooled, bias, self.data_format)
 
     def _pools_early(self) -> bool:
         """Whether the activation may come behind the pooling, on the smaller grid.
@@ -315,12 +325,7 @@ class DecoderBlock(ConvBlock):
         factors = _checks.per_axis("size", upsampling.size, rank)
         x = ops.cast(x, self.compute_dtype)
         x = fold(x, conv.kernel, factors, self.data_format)
-        if conv.bias is None:
-            return x
-        bias = ops.cast(conv.bias, x.dtype)
-        if self.data_format == "channels_first":
-            return x + ops.reshape(bias, (-1, *(1 for _ in range(rank))))
-        return ops.add(x, bias)
+        return _channels.add_bias(x, conv.bias, self.data_format)
 
     @property
     def _first_conv(self) -> keras.layers.Layer:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
+from keras_cae.layers import _channels
 from keras_cae.layers.rearrange import DepthToSpace, SpaceToDepth
 
 
@@ -142,7 +143,7 @@ def _transformed(x, data_format: str):
     Scaled first, so that float16 sums overflow only where the band itself would.
     """
     rank = len(x.shape) - 2
-    axis = 1 if data_format == "channels_first" else rank + 1
+    axis = _channels.axis_in(rank + 2, data_format)
     blocks = ops.split(x * 2 ** (-rank / 2), 2**rank, axis=axis)
     for bit in (1 << digit for digit in range(rank)):
         blocks = [

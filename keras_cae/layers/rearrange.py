@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _channels, _windows
 
 
 class _Tiles(_windows.WindowLayer):
@@ -30,13 +30,9 @@ class _Tiles(_windows.WindowLayer):
 
     def _with_channels(self, shape: Any, times: int = 1, over: int = 1):
         """`shape` with `times` as many channels, or one in `over`."""
-        axis = _channel_axis(self.data_format, len(shape))
+        axis = _channels.axis_in(len(shape), self.data_format)
         count = None if shape[axis] is None else shape[axis] * times // over
         return _windows.with_grid(shape, (axis,), (count,))
-
-
-def _channel_axis(data_format: str, ndim: int) -> int:
-    return 1 if data_format == "channels_first" else ndim - 1
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -90,26 +86,16 @@ class SpaceToDepth(_Tiles, _windows.PoolingLayer):
             cells = windows.natural_grid(windows.pooled_grid(grid))
             x = _windows.crop(x, windows.axes, [0] * len(grid), cells)
         x = windows.pad(x)
-        channels = _channel_axis(self.data_format, len(x.shape))
+        channels = _channels.axis_in(len(x.shape), self.data_format)
         tiles = list(zip(windows.axes, windows.pool_size, strict=True))
         for axis, size in reversed(tiles):
-            x = _into_channels(x, axis, size, channels)
+            x = _channels.into_channels(x, axis, size, channels)
         return x
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         cells = math.prod(self.windows_for(input_shape).pool_size)
         shape = super().compute_output_shape(input_shape)
         return self._with_channels(shape, times=cells)
-
-
-def _into_channels(x, axis: int, size: int, channels: int):
-    """Every `size` cells along an axis made blocks of channels, the first one first."""
-    shape = list(ops.shape(x))
-    split = [*shape[:axis], shape[axis] // size, size, *shape[axis + 1 :]]
-    moved = ops.moveaxis(ops.reshape(x, split), axis + 1, channels)
-    shape[axis] = -1 if x.shape[axis] is None else shape[axis] // size
-    shape[channels] = shape[channels] * size
-    return ops.reshape(moved, shape)
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -169,10 +155,10 @@ class DepthToSpace(_Tiles, _windows.UnpoolingLayer):
         windows = self.windows_for(x.shape)
         pooled = _windows.grid_of(x, windows.axes)
         grid = windows.target(x, like)
-        channels = _channel_axis(self.data_format, len(x.shape))
+        channels = _channels.axis_in(len(x.shape), self.data_format)
         x = ops.cast(x, self.compute_dtype)
         for axis, size in zip(windows.axes, windows.pool_size, strict=True):
-            x = _out_of_channels(x, axis, size, channels)
+            x = _channels.out_of_channels(x, axis, size, channels)
         return windows.restore(x, pooled, grid)
 
     def compute_output_shape(
@@ -181,13 +167,3 @@ class DepthToSpace(_Tiles, _windows.UnpoolingLayer):
         cells = math.prod(self.windows_for(input_shape).pool_size)
         shape = super().compute_output_shape(input_shape, like)
         return self._with_channels(shape, over=cells)
-
-
-def _out_of_channels(x, axis: int, size: int, channels: int):
-    """`size` blocks of channels made cells along an axis, the first one first."""
-    shape = list(ops.shape(x))
-    shape[channels] = shape[channels] // size
-    split = [*shape[:channels], size, *shape[channels:]]
-    moved = ops.moveaxis(ops.reshape(x, split), channels, axis + 1)
-    shape[axis] = -1 if x.shape[axis] is None else shape[axis] * size
-    return ops.reshape(moved, shape)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _channels, _windows
 
 
 class _LearnedWindows(_windows.WindowLayer):
@@ -55,15 +55,11 @@ class _LearnedWindows(_windows.WindowLayer):
         """`shape` with the channels of the output."""
         if self.filters is None:
             return tuple(shape)
-        axis = 1 if self.data_format == "channels_first" else len(shape) - 1
+        axis = _channels.axis_in(len(shape), self.data_format)
         return _windows.with_grid(shape, (axis,), (self.filters,))
 
     def _biased(self, x):
-        if self.bias is None:
-            return x
-        if self.data_format == "channels_last":
-            return x + self.bias
-        return x + ops.reshape(self.bias, (-1, *(1 for _ in x.shape[2:])))
+        return _channels.add_bias(x, self.bias, self.data_format)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _windows
+from keras_cae.layers import _channels, _windows
 from keras_cae.layers.upsampling_conv import KernelUpsampling
 
 
@@ -98,22 +98,12 @@ class SubpixelConv(KernelUpsampling):
         factors = self._factors(x.shape)
         asked = _windows.asked_grid(like, tuple(factors))
         x = self._biased(self._convolve(ops.cast(x, self.compute_dtype)))
-        channels = self._channel_axis(len(factors))
+        channels = _channels.axis_in(len(x.shape), self.data_format)
         for axis, factor in factors.items():
-            x = _out_of_channels(x, axis, factor, channels)
+            x = _channels.out_of_channels(x, axis, factor, channels)
         return x if asked is None else _windows.fit(x, tuple(factors), asked)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["interpolation"]
         return config
-
-
-def _out_of_channels(x, axis: int, factor: int, channels: int):
-    """`factor` blocks of channels made cells along an axis, the first one first."""
-    shape = list(ops.shape(x))
-    shape[channels] = shape[channels] // factor
-    split = [*shape[:channels], factor, *shape[channels:]]
-    moved = ops.moveaxis(ops.reshape(x, split), channels, axis + 1)
-    shape[axis] = -1 if x.shape[axis] is None else shape[axis] * factor
-    return ops.reshape(moved, shape)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_cae import _checks
-from keras_cae.layers import _cells, _windows
+from keras_cae.layers import _channels, _windows
 from keras_cae.layers.resize import Upsampling
 
 
@@ -41,7 +41,8 @@ class KernelUpsampling(Upsampling):
         channels = _checks.channels(self.name, input_shape, self.data_format)
         outputs = phases * (channels if self.filters is None else self.filters)
         self.input_spec = keras.layers.InputSpec(
-            ndim=rank + 2, axes={self._channel_axis(rank): channels}
+            ndim=rank + 2,
+            axes={_channels.axis_in(rank + 2, self.data_format): channels},
         )
         self.kernel = self.add_weight(
             name="kernel",
@@ -54,24 +55,12 @@ class KernelUpsampling(Upsampling):
                 name="bias", shape=(outputs,), initializer="zeros"
             )
 
-    def _channel_axis(self, rank: int) -> int:
-        return 1 if self.data_format == "channels_first" else rank + 1
-
     def _convolve(self, x):
         """The convolution that keeps the grid, with zeros around it."""
         return ops.conv(x, self.kernel, 1, "same", data_format=self.data_format)
 
     def _biased(self, x):
-        """The bias is added in float32: its gradient sums up over the whole map."""
-        if self.bias is None:
-            return x
-        y = _cells.precise(x)
-        bias = ops.cast(self.bias, y.dtype)
-        if self.data_format == "channels_first":
-            y += ops.reshape(bias, (-1, *(1 for _ in x.shape[2:])))
-        else:
-            y = ops.add(y, bias)
-        return ops.cast(y, x.dtype)
+        return _channels.add_bias(x, self.bias, self.data_format)
 
     def compute_output_shape(
         self, input_shape: Any, like: Any = None
@@ -79,7 +68,7 @@ class KernelUpsampling(Upsampling):
         shape = super().compute_output_shape(input_shape, like)
         if self.filters is None:
             return shape
-        axis = self._channel_axis(len(shape) - 2)
+        axis = _channels.axis_in(len(shape), self.data_format)
         return _windows.with_grid(shape, (axis,), (self.filters,))
 
     def get_config(self) -> dict[str, Any]:
