@@ -1,4 +1,4 @@
-"""The activation behind the pooling: the same numbers as in front of it."""
+"""Activation and bias behind the pooling: the same numbers as in front of it."""
 
 import keras
 import numpy as np
@@ -19,17 +19,28 @@ def maps(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
+def fill(block):
+    """Gives every weight a value of its own, the biases too."""
+    for seed, weight in enumerate(block.trainable_weights):
+        value = np.random.default_rng(seed).uniform(0.1, 0.5, weight.shape)
+        weight.assign(np.where(value < 0.2, -value, value))
+
+
 @pytest.mark.parametrize("activation", NON_DECREASING)
 @pytest.mark.parametrize("shape", [(3, 7, 2), (2, 7, 10, 3), (2, 3, 5, 4, 2)])
 def test_block_equals_its_parts_in_order(activation, shape):
-    block = cae.EncoderBlock(4, convs=2, norm="batch", activation=activation)
-    x = maps(*shape)
-    early = keras.ops.convert_to_numpy(block(x))
-    assert block._pools_early()
-    for part in block.layers:
-        x = part(x)
-    want = keras.ops.convert_to_numpy(x)
-    np.testing.assert_allclose(early, want, rtol=1e-6, atol=1e-7)
+    for norm in (None, "batch"):
+        block = cae.EncoderBlock(4, convs=2, norm=norm, activation=activation)
+        x = maps(*shape)
+        block(x)
+        fill(block)
+        early = keras.ops.convert_to_numpy(block(x))
+        assert block._pools_early()
+        assert (block._last_bias() is None) == (norm == "batch")
+        for part in block.layers:
+            x = part(x)
+        want = keras.ops.convert_to_numpy(x)
+        np.testing.assert_allclose(early, want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="GradientTape")
@@ -44,6 +55,7 @@ def test_gradients_equal_those_of_the_parts_in_order(activation, settings, monke
         keras.utils.set_random_seed(0)
         block = cae.EncoderBlock(4, activation=activation, **settings)
         block(x)
+        fill(block)
         if not early:
             in_order(block, monkeypatch)
         assert block._pools_early() == early

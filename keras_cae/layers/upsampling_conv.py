@@ -204,9 +204,9 @@ def fold(x, kernel, factors: tuple[int, ...], data_format: str):
     for count, factor in zip(taps, factors, strict=True):
         sums = np.kron(sums, _sums(count, factor))
     folded = [count + factor - 1 for count, factor in zip(taps, factors, strict=True)]
-    kernel = ops.matmul(sums, ops.reshape(kernel, (math.prod(taps), -1)))
-    kernel = ops.reshape(kernel, (*folded, channels, filters))
-    kernel = ops.cast(ops.swapaxes(kernel, -2, -1), x.dtype)
+    kernel = ops.reshape(ops.swapaxes(kernel, -2, -1), (math.prod(taps), -1))
+    kernel = ops.reshape(ops.matmul(sums, kernel), (*folded, filters, channels))
+    kernel = ops.cast(kernel, x.dtype)
     return ops.conv_transpose(x, kernel, factors, "same", data_format=data_format)
 
 
