@@ -1,82 +1,61 @@
 """The convolution back to the image, which has few filters."""
 
-import math
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_cae.layers import _channels, _windows
-
-_MOST = 4  # filters
+_VECTOR = 16  # float32 numbers in the widest vectors of a CPU
 
 
-def _pays(conv: Any) -> bool:
-    """Whether `by_phases` is the faster form: on TensorFlow's CPU, for few filters."""
-    taps = conv.kernel_size
-    few = conv.filters <= _MOST and max(taps) > 1 and all(size % 2 for size in taps)
-    last = conv.data_format == "channels_last"
-    return few and last and keras.backend.backend() == "tensorflow"
+class _FewFilters:
+    """A Keras convolution that takes the faster of two equal forms."""
 
-
-@keras.saving.register_keras_serializable(package="keras_cae")
-class OutputConv2D(keras.layers.Conv2D):
-    """A convolution with stride 1 and "same" padding that is fast with few filters."""
-
-    def call(self, inputs):
-        if not _pays(self):
-            return super().call(inputs)
-        return self.activation(by_phases(inputs, self.kernel, self.bias))
+    def convolution_op(self: Any, inputs, kernel):
+        rows = kernel.shape[0]
+        if rows > 1 and rows * self.filters <= _VECTOR:
+            return by_rows(inputs, kernel, self.data_format)
+        return super().convolution_op(inputs, kernel)  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
-class OutputConv3D(keras.layers.Conv3D):
+class OutputConv1D(_FewFilters, keras.layers.Conv1D):
     """A convolution with stride 1 and "same" padding that is fast with few filters."""
 
-    def call(self, inputs):
-        if not _pays(self):
-            return super().call(inputs)
-        return self.activation(by_phases(inputs, self.kernel, self.bias))
+
+@keras.saving.register_keras_serializable(package="keras_cae")
+class OutputConv2D(_FewFilters, keras.layers.Conv2D):
+    """A convolution with stride 1 and "same" padding that is fast with few filters."""
+
+
+@keras.saving.register_keras_serializable(package="keras_cae")
+class OutputConv3D(_FewFilters, keras.layers.Conv3D):
+    """A convolution with stride 1 and "same" padding that is fast with few filters."""
 
 
 def output_conv(rank: int) -> type[keras.layers.Layer]:
     """The class of the convolution for so many spatial axes."""
-    return (keras.layers.Conv1D, OutputConv2D, OutputConv3D)[rank - 1]
+    return (OutputConv1D, OutputConv2D, OutputConv3D)[rank - 1]
 
 
-def by_phases(x, kernel, bias):
-    """A "same" convolution as one with stride 2 that computes all cells in between.
+def by_rows(x, kernel, data_format: str):
+    """A "same" convolution that gives every row of its kernel channels of its own.
 
-    With k taps, k odd, and zeros around the grid, along one axis
-    `y[o] = sum_j kernel[j] * x[o + j - (k - 1) / 2]`. For the outputs `o = 2 * m + r`,
-    with `0 <= r < 2`, these are the taps `t = j + r` of `x[2 * m + t - (k - 1) / 2]`:
-    a convolution with stride 2, of k + 1 taps, that gives every phase r channels of its
-    own; "same" pads it by `(k - 1) / 2` in front for even and odd grids. Then the
-    phases are made cells. It takes `(k + 1) / k` times the multiply-adds an axis, but
-    a processor's vectors of 16 numbers, which hold output channels, are fuller.
+    With zeros around the grid, along the first spatial axis
+    `y[o] = sum_j z[j][o + j - (k - 1) // 2]`, where `z[j]` is `x` convolved with row j
+    of the kernel along the other axes. All `z` are one convolution with k times the
+    filters; a second one, with a 1 where a row j meets the channels of `z[j]`, moves
+    them to their places and adds them up. That is as many multiply-adds, and a few for
+    the second one. But output channels fill the vectors of a processor: with one filter
+    a vector of 16 numbers does the work of one, with the three rows of three.
     """
-    *taps, channels, filters = kernel.shape
-    rank = len(taps)
-    chosen = np.ones((1, 1), "float32")
-    for count in taps:
-        chosen = np.kron(chosen, _taps_of_phases(count))
-    kernel = ops.matmul(chosen, ops.reshape(kernel, (math.prod(taps), -1)))
-    sizes = [size for count in taps for size in (count + 1, 2)]
-    kernel = ops.reshape(kernel, (*sizes, channels, filters))
-    order = (*range(0, 2 * rank, 2), 2 * rank, *range(1, 2 * rank, 2), 2 * rank + 1)
-    kernel = ops.transpose(kernel, order)
-    kernel = ops.reshape(kernel, (*sizes[::2], channels, 2**rank * filters))
-    kernel = ops.cast(kernel, x.dtype)
-    y = ops.conv(x, kernel, 2, "same", data_format="channels_last")
-    y = ops.add(y, ops.tile(bias, 2**rank))
-    axes = _windows.spatial_axes(rank, "channels_last")
-    for axis in axes:
-        y = _channels.out_of_channels(y, axis, 2, rank + 1)
-    return _windows.crop(y, axes, (0,) * rank, _windows.grid_of(x, axes))
-
-
-def _taps_of_phases(kernel_size: int) -> np.ndarray:
-    """Row `2 * t + r`: the tap of the kernel that is tap t of phase r, if one is."""
-    tap, phase, of_kernel = np.indices((kernel_size + 1, 2, kernel_size))
-    return (tap == of_kernel + phase).reshape(-1, kernel_size).astype("float32")
+    rows, *others, channels, filters = kernel.shape
+    kernel = ops.reshape(
+        ops.moveaxis(kernel, 0, -2), (1, *others, channels, rows * filters)
+    )
+    z = ops.conv(x, kernel, 1, "same", data_format=data_format)
+    places = np.eye(rows * filters).reshape(-1, rows, filters).swapaxes(0, 1)
+    places = places.reshape(rows, *[1] * len(others), -1, filters)
+    places = ops.convert_to_tensor(places, z.dtype)
+    return ops.conv(z, places, 1, "same", data_format=data_format)
