@@ -29,6 +29,13 @@ _NON_DECREASING = (
     keras.activations.tanh,
 )
 
+_MAXIMA = (
+    MaxPooling,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+)
+
 
 @keras.saving.register_keras_serializable(package="keras_cae")
 class EncoderBlock(ConvBlock):
@@ -148,7 +155,8 @@ class EncoderBlock(ConvBlock):
         which cell won, and not while someone watches what the pooling takes in.
         """
         pooling: Any = self.pooling_layer
-        maximum = type(pooling) is MaxPooling and not pooling.return_switches
+        switches = getattr(pooling, "return_switches", False)
+        maximum = type(pooling) in _MAXIMA and not switches
         is_watched = "call" in vars(pooling)
         return maximum and not is_watched and self.activation in _NON_DECREASING
 

@@ -44,7 +44,10 @@ def test_block_equals_its_parts_in_order(activation, shape):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="GradientTape")
-@pytest.mark.parametrize("settings", [{}, {"residual": True}, {"dropout": 0.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"residual": True}, {"dropout": 0.5}, {"pooling": keras.layers.MaxPool2D(2)}],
+)
 @pytest.mark.parametrize("activation", NON_DECREASING)
 def test_gradients_equal_those_of_the_parts_in_order(activation, settings, monkeypatch):
     import tensorflow as tf
