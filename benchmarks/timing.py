@@ -20,6 +20,7 @@ from benchmarks.cases import LARGE, SMALL, Case
 
 THREADS = os.cpu_count() or 1
 SHORTEST = 0.005  # seconds; a shorter call is repeated until it takes as long
+PAUSE = 0.02  # seconds; OpenMP's threads spin for some milliseconds when they are done
 
 Party = Callable[[int], float]
 Times = dict[str, np.ndarray]
@@ -98,10 +99,17 @@ def interleave(parties: Mapping[str, Party], effort: Effort, most: int = 200) ->
             if len(rounds) >= effort.rounds and time.monotonic() > end:
                 break
             shuffle(order)
-            rounds.append({name: parties[name](numbers[name]) for name in order})
+            rounds.append(
+                {name: _rested(parties[name], numbers[name]) for name in order}
+            )
     finally:
         gc.enable()
     return {name: np.array([times[name] for times in rounds]) for name in parties}
+
+
+def _rested(timed: Party, number: int) -> float:
+    time.sleep(PAUSE)
+    return timed(number)
 
 
 def _repetitions(timed: Party) -> int:
