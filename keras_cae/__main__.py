@@ -14,7 +14,13 @@ import numpy as np
 
 from keras_cae import _checks, data
 from keras_cae._files import whole
-from keras_cae.callbacks import LatentSpace, PooledFeatureMaps, Reconstructions
+from keras_cae.callbacks import (
+    LatentSpace,
+    PooledFeatureMaps,
+    Reconstructions,
+    panels,
+)
+from keras_cae.callbacks.quality import psnr
 from keras_cae.callbacks.summaries import writable_folder
 from keras_cae.datasets.labels import read_labels
 from keras_cae.export import next_version
@@ -24,7 +30,6 @@ from keras_cae.models import Autoencoder, autoencoder
 
 SAMPLES = 12  # in the picture
 LATENTS = 256  # in the projector
-ENLARGED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,16 +177,21 @@ def _compiled(options: argparse.Namespace, train: Any) -> Autoencoder:
 
 
 def _draw(model: Autoencoder, test: Any, path: Path) -> None:
-    """Inputs above their reconstructions, as a PNG."""
+    """Inputs above their reconstructions and signal-to-noise ratios, as a PNG."""
     from PIL import Image
 
     images = np.asarray(next(iter(test))[0])[:SAMPLES]
-    rows = np.stack([images, model.predict_on_batch(images)])
-    picture = np.concatenate(np.concatenate(rows, axis=1), axis=1)
-    picture = np.round(255 * np.clip(picture, 0, 1)).astype("uint8")
-    picture = np.kron(picture, np.ones((ENLARGED, ENLARGED, 1), "uint8"))
-    if picture.shape[-1] == 1:
-        picture = picture[..., 0]
+    outputs = model.predict_on_batch(images)
+    size = panels.panel_size(images.shape[1:-1])
+    rows = {
+        name: [
+            panels.panel(image, size)
+            for image in panels.as_images(samples, 0, 1, panels.greys)
+        ]
+        for name, samples in (("input", images), ("reconstruction", outputs))
+    }
+    heads = [(f"{decibels:.1f} dB",) for decibels in psnr(images, outputs, peak=1)]
+    picture = panels.table(rows, heads)
     with whole(path) as written:
         Image.fromarray(picture).save(written, "PNG")
 

@@ -1,6 +1,6 @@
 """Samples as small pictures of one size, and rows of them with lettering."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ def panel(image: Any, size: tuple[int, int]) -> Any:
     return np.asarray(Image.fromarray(image).resize(size[::-1], how))
 
 
-def table(rows: dict[str, Sequence[Any]], heads: Sequence[Sequence[str]]) -> Any:
+def table(rows: Mapping[str, Sequence[Any]], heads: Sequence[Sequence[str]]) -> Any:
     """Rows of panels of one size, each under its lines of text, with row names left."""
     size = next(iter(rows.values()))[0].shape[:2]
     width = 6 * max(len(line) for lines in heads for line in lines)
