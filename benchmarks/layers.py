@@ -12,7 +12,7 @@ import keras_cae as cae
 from benchmarks import plain_ways as plain
 from benchmarks.rows import Row, agree, faster
 from benchmarks.timing import Effort, geometric_mean, here, interleave
-from keras_cae._output import output_conv
+from keras_cae.layers._conv import Conv2D
 
 # Channels in and out, the side of the grid, images a batch.
 UPSAMPLED = (
@@ -78,7 +78,7 @@ def _on_maps() -> Iterator[tuple[str, Any, Any]]:
     for filters in (1, 3):
         settings = {"filters": filters, "kernel_size": 3, "padding": "same"}
         case = f"Output convolution 64->{filters}"
-        yield case, output_conv(2)(**settings), layers.Conv2D(**settings)
+        yield case, Conv2D(**settings), layers.Conv2D(**settings)
     linear = ours.UpsamplingConv(16, interpolation="linear")
     yield "UpsamplingConv 64->16, linear", linear, plain.upsampled(16, "bilinear")
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_cae import _checks
 from keras_cae.layers import _channels, _windows
+from keras_cae.layers._conv import conv
 
 _NORMS = ("batch", "group", "instance", "layer")
 
@@ -94,10 +95,10 @@ class ConvBlock(keras.layers.Layer):
             part.trainable = False
 
     def _conv(self, name: str, rank: int, kernel_size: Any) -> keras.layers.Layer:
-        return getattr(keras.layers, f"Conv{rank}D")(
+        return conv(
+            rank,
             self.filters,
             kernel_size,
-            padding="same",
             data_format=self.data_format,
             use_bias=self.norm is None or isinstance(self.norm, keras.layers.Layer),
             name=name,
@@ -165,27 +166,25 @@ class ConvBlock(keras.layers.Layer):
 
         Without the last convolution's bias too, if `biased` is False.
         """
-        shortcut = x if self._shortcut is None else self._conv_of(self._shortcut, x)
-        for number, ((conv, *norms), nonlinear) in enumerate(self._stages, 1):
+        shortcut = x if self._shortcut is None else self._shortcut(x)
+        for number, ((first, *norms), nonlinear) in enumerate(self._stages, 1):
             last = number == self.convs
             if not (begun and number == 1):
-                x = self._conv_of(conv, x, biased or not last)
+                x = first(x) if biased or not last else first(x, biased=False)
             for part in norms if last else (*norms, *nonlinear):
                 x = part(x)
         return ops.add(x, shortcut) if self.residual else x
 
-    def _conv_of(self, conv: Any, x, biased: bool = True):
-        """`conv(x)`, also where Keras puts the bias on a wrong axis; or without it."""
-        if biased and self.data_format == "channels_last":
-            return conv(x)
-        y = conv.convolution_op(ops.cast(x, self.compute_dtype), conv.kernel)
-        bias = conv.bias if biased else None
-        return _channels.add_bias(y, bias, self.data_format)
-
     def _last_bias(self) -> Any:
-        """The bias that is added last in front of the activation; None if it is not."""
-        conv, *norms = self._stages[-1][0]
-        return None if norms or self.residual else conv.bias
+        """The bias that is added last in front of the activation; None if it is not.
+
+        Nor where someone looks at what the convolution gives.
+        """
+        last, *norms = self._stages[-1][0]
+        watched = "call" in vars(last) or last.activity_regularizer is not None
+        linear = last.activation is keras.activations.linear
+        follows = bool(norms) or self.residual or watched or not linear
+        return None if follows else last.bias
 
     def _activated(self, x):
         for part in self._stages[-1][1]:

@@ -7,9 +7,9 @@ import keras
 
 from keras_cae import _checks
 from keras_cae._convs import activation_of, fresh
-from keras_cae._output import output_conv
 from keras_cae.blocks import DecoderBlock, EncoderBlock
 from keras_cae.layers import MaxUnpooling, pairs
+from keras_cae.layers._conv import conv
 
 
 def main(tensors: Any):
@@ -147,10 +147,10 @@ def _image(x, image, block: EncoderBlock, activation: Any):
 
     The convolution too: in bfloat16 it made the test error of the demo 2 % larger.
     """
-    x = output_conv(len(image.shape) - 2)(
+    x = conv(
+        len(image.shape) - 2,
         _channels(block),
         block.kernel_size,
-        padding="same",
         data_format=block.data_format,
         name="output_conv",
         dtype="float32",

@@ -157,8 +157,10 @@ class EncoderBlock(ConvBlock):
         pooling: Any = self.pooling_layer
         switches = getattr(pooling, "return_switches", False)
         maximum = type(pooling) in _MAXIMA and not switches
-        is_watched = "call" in vars(pooling)
-        return maximum and not is_watched and self.activation in _NON_DECREASING
+        watched = "call" in vars(pooling) or pooling.activity_regularizer is not None
+        same = pooling.compute_dtype == self.compute_dtype
+        in_order = not maximum or watched or not same
+        return not in_order and self.activation in _NON_DECREASING
 
     def compute_output_spec(self, x, training=None):
         maps = keras.KerasTensor(self._with_filters(x.shape), self.compute_dtype)

@@ -103,3 +103,36 @@ def test_a_probe_sees_activated_maps():
     before, after = probe.predict_on_batch(maps(2, 8, 8, 1))["block"]
     assert before.min() == 0 < before.max()
     assert after.min() == 0
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_other_numbers_of_channels_are_refused(data_format):
+    block = cae.EncoderBlock(4, data_format=data_format)
+    x = maps(2, 8, 8, 8)
+    block(x[..., :4] if data_format == "channels_last" else x[:, :4])
+    with pytest.raises(ValueError, match=r"channel|axis"):
+        block(x)
+
+
+def test_the_dtype_is_the_poolings_where_it_has_one():
+    pooling = keras.layers.MaxPooling2D(2, dtype="float32")
+    block = cae.EncoderBlock(4, dtype="mixed_bfloat16", pooling=pooling)
+    y = block(maps(2, 8, 8, 3))
+    spec = block.compute_output_spec(keras.KerasTensor((2, 8, 8, 3)))
+    assert keras.backend.standardize_dtype(y.dtype) == spec.dtype == "float32"
+
+
+@pytest.mark.parametrize("part", [0, -1])
+def test_activity_regularizers_see_the_maps_of_their_parts(part, monkeypatch):
+    x, losses = maps(2, 8, 8, 3), []
+    for early in (True, False):
+        keras.utils.set_random_seed(0)
+        block = cae.EncoderBlock(4)
+        block(x)
+        fill(block)
+        block.layers[part].activity_regularizer = keras.regularizers.L2(1.0)
+        if not early:
+            in_order(block, monkeypatch)
+        block(x)
+        losses.append(float(sum(block.losses)))
+    assert losses[0] == pytest.approx(losses[1]) != 0

@@ -1,4 +1,4 @@
-"""The convolution back to the image, which has few filters."""
+"""Keras' convolutions, fast with few filters and right with channels first."""
 
 from typing import Any
 
@@ -6,37 +6,50 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_cae.layers import _channels
+
 _VECTOR = 16  # float32 numbers in the widest vectors of a CPU
 
 
-class _FewFilters:
-    """A Keras convolution that takes the faster of two equal forms."""
+class _Conv:
+    """A convolution with stride 1 and "same" padding, with its bias or without."""
 
-    def convolution_op(self: Any, inputs, kernel):
+    def call(self: Any, inputs, biased: bool = True):
+        kernel, data_format = self.kernel, self.data_format
         rows = kernel.shape[0]
         if rows > 1 and rows * self.filters <= _VECTOR:
-            return by_rows(inputs, kernel, self.data_format)
-        return super().convolution_op(inputs, kernel)  # type: ignore[misc]
+            y = by_rows(inputs, kernel, data_format)
+        else:
+            y = ops.conv(inputs, kernel, 1, "same", data_format=data_format)
+        if not biased or self.bias is None:
+            return self.activation(y)
+        if data_format == "channels_last":  # the form that is one with the convolution
+            return self.activation(ops.add(y, self.bias))
+        return self.activation(_channels.add_bias(y, self.bias, data_format))
+
+
+# Named as in Keras: files of weights name layers by their classes.
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
-class OutputConv1D(_FewFilters, keras.layers.Conv1D):
-    """A convolution with stride 1 and "same" padding that is fast with few filters."""
+class Conv1D(_Conv, keras.layers.Conv1D):
+    """One spatial axis."""
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
-class OutputConv2D(_FewFilters, keras.layers.Conv2D):
-    """A convolution with stride 1 and "same" padding that is fast with few filters."""
+class Conv2D(_Conv, keras.layers.Conv2D):
+    """Two spatial axes."""
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
-class OutputConv3D(_FewFilters, keras.layers.Conv3D):
-    """A convolution with stride 1 and "same" padding that is fast with few filters."""
+class Conv3D(_Conv, keras.layers.Conv3D):
+    """Three spatial axes."""
 
 
-def output_conv(rank: int) -> type[keras.layers.Layer]:
-    """The class of the convolution for so many spatial axes."""
-    return (OutputConv1D, OutputConv2D, OutputConv3D)[rank - 1]
+def conv(rank: int, filters: int, kernel_size: Any, **kwargs: Any) -> Any:
+    """The convolution for so many spatial axes; the map keeps its grid."""
+    cls = (Conv1D, Conv2D, Conv3D)[rank - 1]
+    return cls(filters, kernel_size, padding="same", **kwargs)
 
 
 def by_rows(x, kernel, data_format: str):
@@ -48,7 +61,8 @@ def by_rows(x, kernel, data_format: str):
     filters; a second one, with a 1 where a row j meets the channels of `z[j]`, moves
     them to their places and adds them up. That is as many multiply-adds, and a few for
     the second one. But output channels fill the vectors of a processor: with one filter
-    a vector of 16 numbers does the work of one, with the three rows of three.
+    a vector of 16 numbers does the work of one, with the three rows of three. What
+    overflows in one filter is NaN in the others too, as 0 times infinity is.
     """
     rows, *others, channels, filters = kernel.shape
     kernel = ops.reshape(

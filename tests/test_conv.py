@@ -1,11 +1,11 @@
-"""The convolution back to the image, as one with stride 2."""
+"""Convolutions with few filters, and with their bias or without."""
 
 import keras
 import numpy as np
 import pytest
 
 import keras_cae as cae
-from keras_cae import _output
+from keras_cae.layers import _conv
 
 
 def arrays(seed, *shapes):
@@ -67,7 +67,7 @@ def pair(rank, grid, filters, kernel_size):
     """The output convolution and Keras', with the same weights."""
     plain = getattr(keras.layers, f"Conv{rank}D")
     layers = []
-    for cls in (_output.output_conv(rank), plain):
+    for cls in (getattr(_conv, f"Conv{rank}D"), plain):
         layer = cls(filters, kernel_size, padding="same", data_format="channels_last")
         layer.build((2, *grid, 5))
         layer.set_weights(arrays(1, *(weight.shape for weight in layer.weights)))
@@ -123,4 +123,38 @@ def test_a_saved_model_comes_back(shape, tmp_path):
         keras.ops.convert_to_numpy(model(x)), keras.ops.convert_to_numpy(again(x))
     )
     conv = again.decoder.get_layer("output_conv")
-    assert type(conv) is _output.output_conv(len(shape) - 1)
+    assert type(conv) is getattr(_conv, f"Conv{len(shape) - 1}D")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_few_filters_take_the_fast_form(rank, monkeypatch):
+    seen = []
+
+    def watched(*arguments):
+        seen.append(arguments)
+        return by_rows(*arguments)
+
+    by_rows = _conv.by_rows
+    monkeypatch.setattr(_conv, "by_rows", watched)
+    for filters, ran in ((5, 1), (6, 0)):  # 3 * 5 numbers fill a vector of 16
+        seen.clear()
+        _conv.conv(rank, filters, 3)(np.zeros((1, *[4] * rank, 2), "float32"))
+        assert len(seen) == ran
+
+
+def test_layers_have_the_names_by_which_files_know_weights():
+    for cls in (_conv.Conv1D, _conv.Conv2D, _conv.Conv3D):
+        assert cls.__name__ == cls.__mro__[2].__name__
+        assert issubclass(cls, getattr(keras.layers, cls.__name__))
+
+
+@pytest.mark.parametrize("filters", [4, 8])
+def test_a_bias_is_added_to_channels_that_come_first(filters):
+    layer = _conv.conv(2, filters, 3, data_format="channels_first")
+    (x,) = arrays(0, (1, 2, 3, filters))  # Keras adds it along this last axis
+    layer.build(x.shape)
+    layer.bias.assign(np.arange(filters))
+    unbiased = keras.ops.convert_to_numpy(layer(x, biased=False))
+    biased = keras.ops.convert_to_numpy(layer(x))
+    added = np.broadcast_to(np.arange(filters).reshape(-1, 1, 1), biased.shape)
+    np.testing.assert_allclose(biased - unbiased, added, atol=1e-5)
