@@ -26,7 +26,7 @@ GRIDS = {
 def test_it_gives_what_keras_gives(rank, kernel_size, filters):
     for grid in GRIDS[rank]:
         ours, plain = pair(rank, grid, filters, kernel_size)
-        (x,) = arrays(0, (2, *grid, 5))
+        (x,) = arrays(0, (2, *grid, 16))
         want = keras.ops.convert_to_numpy(plain(x))
         assert want.shape == (2, *grid, filters)
         got = keras.ops.convert_to_numpy(ours(x))
@@ -36,7 +36,7 @@ def test_it_gives_what_keras_gives(rank, kernel_size, filters):
 @pytest.mark.parametrize("kernel_size", [(3, 1), (5, 3), (3, 5)])
 def test_kernels_with_sides_of_their_own(kernel_size):
     ours, plain = pair(2, (6, 7), 2, kernel_size)
-    (x,) = arrays(0, (2, 6, 7, 5))
+    (x,) = arrays(0, (2, 6, 7, 16))
     want = keras.ops.convert_to_numpy(plain(x))
     got = keras.ops.convert_to_numpy(ours(x))
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
@@ -49,7 +49,7 @@ def test_all_gradients_equal(rank, kernel_size):
     import tensorflow as tf
 
     for grid in GRIDS[rank]:
-        x = tf.constant(arrays(0, (2, *grid, 5))[0])
+        x = tf.constant(arrays(0, (2, *grid, 16))[0])
         found = []
         for layer in pair(rank, grid, 3, kernel_size):
             with tf.GradientTape() as tape:
@@ -69,7 +69,7 @@ def pair(rank, grid, filters, kernel_size):
     layers = []
     for cls in (getattr(_conv, f"Conv{rank}D"), plain):
         layer = cls(filters, kernel_size, padding="same", data_format="channels_last")
-        layer.build((2, *grid, 5))
+        layer.build((2, *grid, 16))
         layer.set_weights(arrays(1, *(weight.shape for weight in layer.weights)))
         layers.append(layer)
     return layers
@@ -81,10 +81,10 @@ def test_unknown_sizes(jit_compile):
     import tensorflow as tf
 
     ours, plain = pair(2, (None, None), 3, 3)
-    shape = (2, 7, 10, 5) if jit_compile else (None, None, None, 5)  # XLA must know
+    shape = (2, 7, 10, 16) if jit_compile else (None, None, None, 16)  # XLA must know
     spec = tf.TensorSpec(shape)
     call = tf.function(ours, input_signature=[spec], jit_compile=jit_compile)
-    (x,) = arrays(0, (2, 7, 10, 5))
+    (x,) = arrays(0, (2, 7, 10, 16))
     np.testing.assert_allclose(call(x), plain(x), rtol=1e-4, atol=1e-4)
 
 
@@ -99,11 +99,11 @@ def test_unknown_sizes(jit_compile):
 )
 def test_output_convolutions_of_models(shape, data_format, kernel_size):
     model = cae.autoencoder(
-        shape, filters=(4,), kernel_size=kernel_size, data_format=data_format
+        shape, filters=(16,), kernel_size=kernel_size, data_format=data_format
     )
     conv = model.decoder.get_layer("output_conv")
     maps = (
-        (2, 4, *shape[1:]) if data_format == "channels_first" else (2, *shape[:-1], 4)
+        (2, 16, *shape[1:]) if data_format == "channels_first" else (2, *shape[:-1], 16)
     )
     (x,) = arrays(0, maps)
     want = keras.ops.conv(x, conv.kernel, 1, "same", data_format)
@@ -115,7 +115,7 @@ def test_output_convolutions_of_models(shape, data_format, kernel_size):
 
 @pytest.mark.parametrize("shape", [(7, 9, 3), (6, 5, 4, 1)])
 def test_a_saved_model_comes_back(shape, tmp_path):
-    model = cae.autoencoder(shape, filters=(4,))
+    model = cae.autoencoder(shape, filters=(16,))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     (x,) = arrays(0, (2, *shape))
@@ -138,7 +138,7 @@ def test_few_filters_take_the_fast_form(rank, monkeypatch):
     monkeypatch.setattr(_conv, "by_rows", watched)
     for filters, ran in ((5, 1), (6, 0)):  # 3 * 5 numbers fill a vector of 16
         seen.clear()
-        _conv.conv(rank, filters, 3)(np.zeros((1, *[4] * rank, 2), "float32"))
+        _conv.conv(rank, filters, 3)(np.zeros((1, *[4] * rank, 16), "float32"))
         assert len(seen) == ran
 
 

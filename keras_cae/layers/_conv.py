@@ -16,8 +16,8 @@ class _Conv:
 
     def call(self: Any, inputs, biased: bool = True):
         kernel, data_format = self.kernel, self.data_format
-        rows = kernel.shape[0]
-        if rows > 1 and rows * self.filters <= _VECTOR:
+        rows, *_, channels, filters = kernel.shape
+        if rows > 1 and rows * filters <= _VECTOR <= channels:
             y = by_rows(inputs, kernel, data_format)
         else:
             y = ops.conv(inputs, kernel, 1, "same", data_format=data_format)
