@@ -8,33 +8,9 @@ from keras import ops
 
 from keras_cae import _checks
 from keras_cae._convs import ConvBlock, serialized
-from keras_cae.layers import MaxPooling, Upsampling, _channels, _windows, pairs
+from keras_cae._early import pools_early
+from keras_cae.layers import Upsampling, _channels, _windows, pairs
 from keras_cae.layers.upsampling_conv import fold
-
-_NON_DECREASING = (
-    keras.activations.celu,
-    keras.activations.elu,
-    keras.activations.exponential,
-    keras.activations.hard_sigmoid,
-    keras.activations.hard_tanh,
-    keras.activations.leaky_relu,
-    keras.activations.linear,
-    keras.activations.log_sigmoid,
-    keras.activations.relu,
-    keras.activations.relu6,
-    keras.activations.selu,
-    keras.activations.sigmoid,
-    keras.activations.softplus,
-    keras.activations.softsign,
-    keras.activations.tanh,
-)
-
-_MAXIMA = (
-    MaxPooling,
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-)
 
 
 @keras.saving.register_keras_serializable(package="keras_cae")
@@ -147,20 +123,7 @@ class EncoderBlock(ConvBlock):
         return _channels.add_bias(pooled, bias, self.data_format)
 
     def _pools_early(self) -> bool:
-        """Whether the activation may come behind the pooling, on the smaller grid.
-
-        For an activation f that never decreases, `max(f(x))` is `f(max(x))`: the same
-        cell wins, or one of equal value behind f, whose gradient is then 0 either way.
-        Dropping whole channels commutes with the maximum too. Not where switches tell
-        which cell won, and not while someone watches what the pooling takes in.
-        """
-        pooling: Any = self.pooling_layer
-        switches = getattr(pooling, "return_switches", False)
-        maximum = type(pooling) in _MAXIMA and not switches
-        watched = "call" in vars(pooling) or pooling.activity_regularizer is not None
-        same = pooling.compute_dtype == self.compute_dtype
-        in_order = not maximum or watched or not same
-        return not in_order and self.activation in _NON_DECREASING
+        return pools_early(self.pooling_layer, self.activation, self.compute_dtype)
 
     def compute_output_spec(self, x, training=None):
         maps = keras.KerasTensor(self._with_filters(x.shape), self.compute_dtype)

@@ -21,11 +21,12 @@ class _Conv:
             y = by_rows(inputs, kernel, data_format)
         else:
             y = ops.conv(inputs, kernel, 1, "same", data_format=data_format)
-        if not biased or self.bias is None:
-            return self.activation(y)
-        if data_format == "channels_last":  # the form that is one with the convolution
-            return self.activation(ops.add(y, self.bias))
-        return self.activation(_channels.add_bias(y, self.bias, data_format))
+        bias = self.bias if biased else None
+        if bias is not None and data_format == "channels_last":
+            y = ops.add(y, bias)  # in this form it is one with the convolution
+        else:
+            y = _channels.add_bias(y, bias, data_format)
+        return self.activation(y)
 
 
 # Named as in Keras: files of weights name layers by their classes.
